@@ -1,0 +1,42 @@
+"""Streaming speech-to-text: words while they are spoken, on an ordinary CPU, offline.
+
+import asr
+
+recognizer = asr.load()
+print(recognizer.transcribe("talk.mp3").text)
+
+stream = recognizer.stream(sample_rate=48_000)
+for chunk in microphone:
+    for event in stream.accept(chunk):
+        print(event.text)
+for event in stream.finish():
+    print(event.text)
+"""
+
+from asr.decoder import DecoderOptions
+from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.errors import AsrError, AudioError, ConfigError, DataError, ModelError
+from asr.events import Event, Final, Partial, Word
+from asr.recognizer import Recognizer, Stream, StreamError, Transcript, load
+from asr.version import __version__
+
+__all__ = [
+    "DEFAULT_RULES",
+    "AsrError",
+    "AudioError",
+    "ConfigError",
+    "DataError",
+    "DecoderOptions",
+    "EndpointRule",
+    "Event",
+    "Final",
+    "ModelError",
+    "Partial",
+    "Recognizer",
+    "Stream",
+    "StreamError",
+    "Transcript",
+    "Word",
+    "__version__",
+    "load",
+]

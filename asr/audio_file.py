@@ -1,0 +1,131 @@
+"""Any audio or video file as a stream of mono blocks, in constant memory.
+
+PyAV carries FFmpeg's demuxers and decoders inside its wheel, so nothing needs to be installed on the
+system. The file's own sample rate is kept: `asr.resample` changes it, the same way for files and
+live audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import av
+import av.audio
+import numpy as np
+
+from asr.errors import AudioError
+
+_WANTED = "give a WAV, FLAC, MP3, Ogg, Opus, M4A, WebM or other file with sound in it"
+
+
+class AudioFile:
+    """An open file with sound in it. Iterating gives ``(n,)`` float32 blocks in [-1, 1], channels averaged.
+
+        with AudioFile("talk.mp3") as audio:
+            for block in audio:
+                ...
+
+    A damaged or cut-off file gives all that can be decoded first and then raises AudioError, so a caller
+    can keep what came before.
+    """
+
+    def __init__(self, source: str | Path | BinaryIO) -> None:
+        self.name = str(source) if isinstance(source, (str, Path)) else getattr(source, "name", "the stream")
+        if isinstance(source, (str, Path)):
+            path = Path(source)
+            if not path.exists():
+                raise AudioError(f"{path}: no such file. Check the name")
+            if path.is_dir():
+                raise AudioError(f"{path}: is a folder. Name the files in it")
+            if path.stat().st_size == 0:
+                raise AudioError(f"{path}: the file is empty. Record or copy it again")
+        try:
+            # The `file:` prefix keeps names with a colon from being read as a network address.
+            target = f"file:{source}" if isinstance(source, (str, Path)) else source
+            self._container = av.open(target, mode="r", metadata_errors="replace")
+        except (av.FFmpegError, ValueError, OSError, EOFError) as error:
+            raise AudioError(f"{self.name}: not readable as audio ({_reason(error)}): {_WANTED}") from error
+        streams = self._container.streams.audio
+        if not streams:
+            self._container.close()
+            raise AudioError(f"{self.name}: has no sound track: {_WANTED}")
+        self._stream = streams[0]
+        self.sample_rate_hz = int(self._stream.rate or 0)
+        self.channels = int(self._stream.codec_context.channels)
+        self.duration_s = self._duration()
+        if self.sample_rate_hz <= 0:
+            self._container.close()
+            raise AudioError(
+                f"{self.name}: says its sample rate is 0 Hz. The header is damaged: convert or record it again"
+            )
+
+    def _duration(self) -> float | None:
+        """Length as the file states it, in seconds; None where it does not say."""
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        return None if self._container.duration is None else self._container.duration / av.time_base
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        to_float = av.AudioResampler(format="fltp")
+        samples, damage = 0, ""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.FFmpegError, OSError, EOFError) as error:
+                damage = _reason(error)
+                break
+            try:
+                frames: list[av.AudioFrame | None] = list(packet.decode())
+                if packet.size == 0 and packet.dts is None:
+                    frames.append(None)  # the packet that ends a file: the converter must give up what it holds too
+            except (av.FFmpegError, EOFError) as error:
+                if not isinstance(error, EOFError):
+                    damage = _reason(error)
+                continue  # a broken packet is skipped: what comes after it may be sound
+            for frame in frames:
+                try:
+                    converted = to_float.resample(frame)
+                except (av.FFmpegError, ValueError) as error:
+                    damage = _reason(error)
+                    continue
+                for part in converted:
+                    block = part.to_ndarray()
+                    samples += block.shape[1]
+                    yield block.mean(axis=0, dtype=np.float32) if block.shape[0] > 1 else block[0].copy()
+        if samples == 0:
+            raise AudioError(
+                f"{self.name}: holds no sound that can be decoded{f' ({damage})' if damage else ''}: {_WANTED}"
+            )
+        read_s = samples / self.sample_rate_hz
+        if damage:
+            raise AudioError(
+                f"{self.name}: damaged ({damage}): the {read_s:.1f} s that could be decoded were used. Copy or convert it again"
+            )
+        # Headers round, and codecs pad by a fraction of a second; a cut-off download lacks much more.
+        if self.duration_s is not None and read_s < 0.98 * self.duration_s - 1.0:
+            raise AudioError(
+                f"{self.name}: cut off: {read_s:.1f} s of {self.duration_s:.1f} s are there and were used. Copy it again"
+            )
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> AudioFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _reason(error: Exception) -> str:
+    """The library's message without its codes and file names."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).split(":")[0].strip().lower()

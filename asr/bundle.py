@@ -1,0 +1,100 @@
+"""A model folder: everything a recogniser needs, and nothing that runs code when read.
+
+weights.safetensors   the network's parameters
+model.toml            [model], [features] and [decoding]: the options it was made with
+tokens.txt            one token a line, the blank first
+training.toml         how it was trained (not read here)
+MODEL_CARD.md         what it was trained on, how well it does, its licences (not read here)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from asr.errors import ConfigError, ModelError
+from asr.features import FeatureOptions
+from asr.model import AcousticModel, ModelOptions
+from asr.options import from_table
+from asr.tokens import Tokenizer
+
+FORMAT = 1  # of the folder; raised when an older package could not read a newer one
+_AGAIN = "Copy the model folder again, with all its files"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model folder."""
+
+    model: AcousticModel  # in evaluation mode
+    features: FeatureOptions
+    tokenizer: Tokenizer
+    path: Path
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a model folder. Raises ModelError that names the file that is missing or damaged."""
+    if not path.is_dir():
+        raise ModelError(f"no model folder at {path}: give the path of a folder with model.toml in it")
+    for name in ("model.toml", "tokens.txt", "weights.safetensors"):
+        if not (path / name).is_file():
+            raise ModelError(f"model folder {path} has no {name}. {_AGAIN}")
+    try:
+        tables = tomllib.loads((path / "model.toml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"cannot read {path / 'model.toml'}: {error}. {_AGAIN}") from error
+    if tables.get("format") != FORMAT:
+        raise ModelError(
+            f"{path / 'model.toml'} has format {tables.get('format')!r}, this version reads {FORMAT}: "
+            "use a model and a package of the same version"
+        )
+    try:
+        features = from_table(FeatureOptions, tables.get("features", {}), "[features]")
+        options = from_table(ModelOptions, tables.get("model", {}), "[model]")
+    except ConfigError as error:
+        raise ModelError(f"{path / 'model.toml'}: {error}") from error
+    tokenizer = Tokenizer.load(path / "tokens.txt")
+    if len(tokenizer) != options.tokens:
+        raise ModelError(
+            f"{path / 'tokens.txt'} has {len(tokenizer)} tokens, the model writes {options.tokens}. {_AGAIN}"
+        )
+    model = AcousticModel(dataclasses.replace(options, middle_ctc=False))
+    try:
+        weights = load_file(path / "weights.safetensors")
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{path / 'weights.safetensors'} is damaged or of another model ({reason}). {_AGAIN}"
+        ) from error
+    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+        raise ModelError(f"{path / 'weights.safetensors'} holds values that are not finite. {_AGAIN}")
+    return Bundle(model.eval(), features, tokenizer, path)
+
+
+def save_bundle(
+    path: Path, model: AcousticModel, features: FeatureOptions, tokenizer: Tokenizer, training: dict[str, Any]
+) -> None:
+    """Write a model folder. Weights are stored in half precision: the difference is not measurable in words."""
+    import tomli_w  # only training writes models
+
+    path.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(path / "tokens.txt")
+    tables = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(dataclasses.replace(model.options, middle_ctc=False)),
+        "features": dataclasses.asdict(features),
+    }
+    (path / "model.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
+    (path / "training.toml").write_text(tomli_w.dumps(training), encoding="utf-8")
+    weights = {
+        name: value.half().contiguous() for name, value in model.state_dict().items() if not name.startswith("middle.")
+    }
+    save_file(weights, path / "weights.safetensors")

@@ -1,0 +1,57 @@
+"""What a stream tells its reader: one small vocabulary for every front end and every wire protocol.
+
+The order of events in a stream is: any number of `Partial`, then one `Final`, and so on for the next
+utterance. A stretch without words gives no event. Once text is inside ``text[:stable_chars]`` of a
+partial, every later partial of the utterance and its final begin with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reason = Literal["silence", "length", "end"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word and where it was heard."""
+
+    text: str
+    start_s: float  # from the start of the stream
+    end_s: float
+    confidence: float  # 0 to 1: the geometric mean of its tokens' probabilities
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The utterance so far. Replaces the partial before it."""
+
+    text: str
+    words: tuple[Word, ...]
+    stable_chars: int  # text[:stable_chars] cannot change any more
+
+
+@dataclass(frozen=True)
+class Final:
+    """A finished utterance: it never changes, and the next partial starts a new one."""
+
+    text: str
+    words: tuple[Word, ...]
+    reason: Reason  # what ended it: silence after it, its length, or the end of the stream
+
+    @property
+    def stable_chars(self) -> int:
+        """All of it, as in `Partial`."""
+        return len(self.text)
+
+    @property
+    def start_s(self) -> float:
+        return self.words[0].start_s
+
+    @property
+    def end_s(self) -> float:
+        return self.words[-1].end_s
+
+
+Event = Partial | Final

@@ -1,0 +1,378 @@
+"""Recognition: a shared recogniser, and streams of audio that become streams of events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.audio_file import AudioFile
+from asr.beam import BeamDecoder
+from asr.bundle import Bundle, load_bundle
+from asr.decoder import Decoder, DecoderOptions, Hypothesis
+from asr.endpoint import DEFAULT_RULES, EndpointRule, find_endpoint
+from asr.errors import AsrError, ConfigError, ModelError
+from asr.events import Event, Final, Partial, Reason, Word
+from asr.features import BLOCK_FRAMES, Fbank, StreamingFbank
+from asr.greedy import GreedyDecoder
+from asr.model import FRAME_REDUCTION, ModelState
+from asr.pcm import Encoding, Pcm, PcmDecoder
+from asr.quantized import QuantizedModel
+from asr.resample import StreamResampler
+from asr.tokens import Tokenizer
+
+Precision = Literal["int8", "float32"]
+
+_TAIL_S = 0.3  # silence added after the last sample: the network emits a word's end a little after it was heard
+
+
+class StreamError(AsrError):
+    """A stream was used after its end, or by two callers at once."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A whole recording's text."""
+
+    finals: tuple[Final, ...]
+    duration_s: float
+
+    @property
+    def text(self) -> str:
+        """All utterances, one a line."""
+        return "\n".join(final.text for final in self.finals)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for final in self.finals for word in final.words)
+
+
+def load(model: str | Path | None = None, precision: Precision = "int8") -> Recognizer:
+    """Load a recogniser.
+
+        recognizer = asr.load()
+        print(recognizer.transcribe("talk.mp3").text)
+
+    Args:
+        model: path of a model folder; by default the model that comes with the package.
+        precision: ``int8`` runs the fast kernel, whose results are the same in every bit whatever else is
+            recognised beside them; ``float32`` runs the network as it was trained, slower.
+
+    Raises:
+        ModelError: the folder is missing, incomplete or damaged.
+    """
+    if precision not in ("int8", "float32"):
+        raise ConfigError(f"unknown precision {precision!r}: choose int8 or float32")
+    if model is not None:
+        return Recognizer(load_bundle(Path(model)), precision)
+    try:
+        shipped = resources.files("asr.pretrained")
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "the shipped model is not installed: install the package, or give the path of a model"
+        ) from error
+    with resources.as_file(shipped) as path:
+        return Recognizer(load_bundle(path), precision)
+
+
+class Recognizer:
+    """A model and what it takes to run it. Make one with `load`, then any number of streams.
+
+    Thread safety: a recogniser may be used from any number of threads at once; it holds nothing that
+    changes. A `Stream` belongs to one caller at a time.
+    """
+
+    def __init__(self, bundle: Bundle, precision: Precision = "int8") -> None:
+        self.bundle = bundle
+        self.fbank = Fbank(bundle.features)
+        self._model = QuantizedModel(bundle.model) if precision == "int8" else bundle.model
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The model's own sample rate: audio at this rate needs no resampling."""
+        return self.bundle.features.sample_rate_hz
+
+    @property
+    def latency_s(self) -> float:
+        """Longest time from a sound to the network's answer, the computation not counted.
+
+        A block must fill (120 ms) with its last window (15 ms more), and the lookahead come after it.
+        """
+        features = self.bundle.features
+        block_ms = BLOCK_FRAMES * features.hop_ms + features.window_ms - features.hop_ms
+        return (block_ms + self.bundle.model.options.lookahead_ms) / 1000
+
+    def stream(
+        self,
+        sample_rate: float = 16_000,
+        encoding: Encoding = "s16le",
+        channels: int = 1,
+        rules: Sequence[EndpointRule] = DEFAULT_RULES,
+        decoding: DecoderOptions | None = None,
+    ) -> Stream:
+        """Open a stream.
+
+        Args:
+            sample_rate: of the audio that will be fed, in Hz; any from 4,000 up.
+            encoding: of bytes that will be fed; NumPy arrays say themselves what they hold.
+            channels: interleaved channels, which are averaged.
+            rules: when an utterance ends; an empty sequence means only at the end of the stream.
+            decoding: how to search; greedy by default.
+        """
+        return Stream(self, sample_rate, encoding, channels, tuple(rules), decoding or DecoderOptions())
+
+    def transcribe(
+        self,
+        source: str | Path | BinaryIO,
+        rules: Sequence[EndpointRule] = DEFAULT_RULES,
+        decoding: DecoderOptions | None = None,
+    ) -> Transcript:
+        """Transcribe a file, or an open binary file, of any kind that `asr.audio_file` reads.
+
+        Raises AudioError for a file that is damaged; `transcribe_events` gives what was recognised before.
+        """
+        finals: list[Final] = []
+        duration_s = 0.0
+        for event, read_s in self.transcribe_events(source, rules, decoding):
+            duration_s = read_s
+            if isinstance(event, Final):
+                finals.append(event)
+        return Transcript(tuple(finals), duration_s)
+
+    def transcribe_events(
+        self,
+        source: str | Path | BinaryIO,
+        rules: Sequence[EndpointRule] = DEFAULT_RULES,
+        decoding: DecoderOptions | None = None,
+        progress: Callable[[float, float | None], None] | None = None,
+    ) -> Iterator[tuple[Event | None, float]]:
+        """Transcribe a file in constant memory, giving events as they come, each with the seconds read so far.
+
+        The last pair has no event and the length of the recording. ``progress`` is called with the
+        seconds read so far and the file's stated length, if it states one. When the file turns out to
+        be damaged, the events of what could be decoded come first and then AudioError is raised.
+        """
+        with AudioFile(source) as audio:
+            stream = self.stream(audio.sample_rate_hz, rules=rules, decoding=decoding)
+            failure: AsrError | None = None
+            try:
+                for block in audio:
+                    # A decoder may overshoot full scale by a little: only NaN is beyond use.
+                    for event in stream.accept(np.clip(block, -1.0, 1.0)):
+                        yield event, stream.position_s
+                    if progress is not None:
+                        progress(stream.position_s, audio.duration_s)
+            except AsrError as error:
+                failure = error
+            for event in stream.finish():
+                yield event, stream.position_s
+            if failure is not None:
+                raise failure
+            yield None, stream.position_s
+
+    def advance(self, streams: Sequence[Stream]) -> list[list[Event]]:
+        """One batched step: each stream that is `Stream.ready` moves on by one block of 120 ms.
+
+        Args:
+            streams: distinct streams of this recogniser, ready or not. No other thread may use them meanwhile.
+
+        Returns:
+            The new events of each stream, in the order of ``streams``.
+        """
+        if len({id(stream) for stream in streams}) != len(streams):
+            raise StreamError("a stream is named twice in one step: name each once")
+        ready = [stream for stream in streams if stream.ready]
+        events: dict[int, list[Event]] = {}
+        if ready:
+            frames = torch.stack([stream._take_block() for stream in ready])
+            with torch.inference_mode():
+                logits, state = self._model(frames, ModelState.stack([stream._state for stream in ready]))
+            for stream, row, own in zip(ready, logits, state.split(), strict=True):
+                stream._state = own
+                events[id(stream)] = stream._absorb(row)
+        return [events.get(id(stream), []) for stream in streams]
+
+    def _initial_state(self) -> ModelState:
+        return self._model.initial_state(1)
+
+
+class Stream:
+    """One stream of audio. Make it with `Recognizer.stream`.
+
+        for chunk in microphone:
+            for event in stream.accept(chunk):
+                show(event)
+        for event in stream.finish():
+            show(event)
+
+    The same audio gives the same events, bit for bit, however it is cut into chunks and whatever other
+    streams are recognised at the same time. Memory and the cost of a second of audio do not grow with
+    the stream's length.
+
+    Thread safety: a stream may move between threads but must not be used by two at once.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        sample_rate: float,
+        encoding: Encoding,
+        channels: int,
+        rules: tuple[EndpointRule, ...],
+        decoding: DecoderOptions,
+    ) -> None:
+        bundle = recognizer.bundle
+        self._recognizer = recognizer
+        self._rules = rules
+        self._tokenizer = bundle.tokenizer
+        self._step_s = FRAME_REDUCTION * bundle.features.hop_ms / 1000
+        self._rate_hz = bundle.features.sample_rate_hz
+        self._pcm = PcmDecoder(encoding, channels)
+        self._resampler = StreamResampler(sample_rate, self._rate_hz)
+        self._fbank = StreamingFbank(recognizer.fbank, BLOCK_FRAMES)
+        self._state = recognizer._initial_state()
+        self._decoder = make_decoder(decoding, bundle.tokenizer)
+        self._samples = 0  # at the model's rate, of real audio
+        self._end_s = math.inf  # of the stream, once it is known
+        self._warming = bundle.model.options.delay  # outputs still to drop
+        self._steps = 0  # network steps decoded since the stream began
+        self._utterance_step = 0  # the step at which the utterance began
+        self._shown = Partial("", (), 0)
+        self._finished = False
+
+    @property
+    def position_s(self) -> float:
+        """Seconds of audio taken so far."""
+        return self._samples / self._rate_hz
+
+    @property
+    def ready(self) -> bool:
+        """Whether `Recognizer.advance` would move this stream on."""
+        return self._fbank.ready
+
+    def accept(self, pcm: Pcm) -> list[Event]:
+        """Take a chunk of any length and return the events that it brings.
+
+        Raises AudioError for audio that cannot be used; the stream is then as it was before the call.
+        """
+        self.push(pcm)
+        return self._drain()
+
+    def finish(self) -> list[Event]:
+        """End the stream and return its last events. Nothing can be accepted after this."""
+        self.end()
+        return self._drain()
+
+    def push(self, pcm: Pcm) -> None:
+        """Queue a chunk without recognising it: `Recognizer.advance` does, for many streams at once."""
+        if self._finished:
+            raise StreamError("the stream is finished: open a new one")
+        samples = self._resampler.accept(self._pcm.accept(pcm))
+        self._samples += len(samples)
+        self._fbank.push(samples)
+
+    def end(self) -> None:
+        """Queue the end of the stream: the step that reaches it closes the last utterance."""
+        if self._finished:
+            raise StreamError("the stream is finished already")
+        self._finished = True
+        samples = self._resampler.finish()
+        self._samples += len(samples)
+        self._end_s = self.position_s
+        self._fbank.push(samples)
+        if self._samples == 0:
+            return
+        tail_s = _TAIL_S + self._recognizer.bundle.model.options.lookahead_ms / 1000
+        self._fbank.push(np.zeros(round(tail_s * self._rate_hz), dtype=np.float32))
+        # The tail goes on until the block that it ends in is full.
+        self._fbank.push(np.zeros(self._fbank.missing_samples, dtype=np.float32))
+
+    def _drain(self) -> list[Event]:
+        events: list[Event] = []
+        while self.ready:
+            events += self._recognizer.advance([self])[0]
+        return events
+
+    def _take_block(self) -> Tensor:
+        return self._fbank.take()
+
+    def _absorb(self, logits: Tensor) -> list[Event]:
+        """Decode the logits of one block, ``(steps, tokens)``, and return what they bring."""
+        rows = logits.numpy()[self._warming :]
+        self._warming = max(0, self._warming - len(logits))
+        self._decoder.accept(_log_softmax(rows))
+        self._steps += len(rows)
+        events: list[Event] = []
+        hypothesis = self._decoder.best()
+        last = self._finished and not self.ready
+        silence_s = self._decoder.trailing_blanks() * self._step_s
+        length_s = (self._steps - self._utterance_step) * self._step_s
+        rule = find_endpoint(self._rules, bool(hypothesis.tokens), silence_s, length_s)
+        if last or rule is not None:
+            text, words = self._words(hypothesis)
+            if text:
+                reason: Reason = rule.reason if rule is not None and not last else "end"
+                events.append(Final(text, words, reason))
+            self._decoder.reset()
+            self._utterance_step = self._steps
+            self._shown = Partial("", (), 0)
+            return events
+        partial = self._partial(hypothesis)
+        if (partial.text, partial.stable_chars) != (self._shown.text, self._shown.stable_chars):
+            events.append(partial)
+            self._shown = partial
+        return events
+
+    def _partial(self, hypothesis: Hypothesis) -> Partial:
+        text, words = self._words(hypothesis)
+        stable = " ".join(self._tokenizer.decode(hypothesis.tokens[: self._decoder.stable_tokens()]).split())
+        return Partial(text, words, len(stable))
+
+    def _words(self, hypothesis: Hypothesis) -> tuple[str, tuple[Word, ...]]:
+        """Text and words of a hypothesis, times counted from the start of the stream."""
+        words: list[Word] = []
+        letters: list[str] = []
+        log_probs: list[float] = []
+        first = last = 0
+
+        def close() -> None:
+            if letters:
+                start_s = min((self._utterance_step + first) * self._step_s, self._end_s)
+                end_s = min((self._utterance_step + last + 1) * self._step_s, self._end_s)
+                confidence = math.exp(sum(log_probs) / len(log_probs))
+                words.append(Word("".join(letters), round(start_s, 3), round(end_s, 3), round(min(1.0, confidence), 4)))
+            letters.clear()
+            log_probs.clear()
+
+        for token, step, log_prob in zip(hypothesis.tokens, hypothesis.steps, hypothesis.log_probs, strict=True):
+            for char in self._tokenizer.tokens[token]:
+                if char == " ":
+                    close()
+                    continue
+                if not letters:
+                    first = step
+                last = step
+                letters.append(char)
+                log_probs.append(log_prob)
+        close()
+        return " ".join(word.text for word in words), tuple(words)
+
+
+def make_decoder(options: DecoderOptions, tokenizer: Tokenizer) -> Decoder:
+    """The decoder that options ask for."""
+    if options.method == "beam":
+        return BeamDecoder(options, tokenizer.blank)
+    return GreedyDecoder(tokenizer.blank)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Natural-log probabilities of ``(T, tokens)`` logits, each row on its own."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

@@ -1,0 +1,1 @@
+"""Training and evaluation of acoustic models. Needs the ``train`` extra; recognition needs none of it."""

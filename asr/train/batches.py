@@ -1,0 +1,147 @@
+"""Batches: which utterances an optimiser step sees, and the tensors made of them.
+
+Everything is a function of (seed, epoch, batch): a run that was interrupted goes on with exactly the
+batches it would have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from asr.features import LOG_FLOOR
+from asr.model import FRAME_REDUCTION
+from asr.tokens import Tokenizer
+from asr.train.augment import Augmenter
+from asr.train.corpus import SampleCache, Utterance
+
+_TAIL_MS = 90  # silence after the last word of a line: a word's last sound must not need to be the last frame
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on."""
+
+    frames: Tensor  # (B, T, mels), padded, T a multiple of 3
+    steps: Tensor  # (B,): network steps of each line, the model's delay not counted
+    targets: Tensor  # (sum of lengths,): token ids of all lines, end to end
+    target_lengths: Tensor  # (B,)
+    seconds: float  # of speech in it, padding not counted
+
+
+class Corpus:
+    """All utterances of several corpora, by one index."""
+
+    def __init__(self, parts: Sequence[tuple[list[Utterance], SampleCache]], sample_rate_hz: int) -> None:
+        self._parts = [cache for _, cache in parts]
+        self._where = [(p, i) for p, (utterances, _) in enumerate(parts) for i in range(len(utterances))]
+        self.utterances = [u for utterances, _ in parts for u in utterances]
+        self.seconds = np.array([self._parts[p].length(i) / sample_rate_hz for p, i in self._where])
+
+    def samples(self, index: int) -> np.ndarray:
+        part, i = self._where[index]
+        return self._parts[part][i]
+
+
+def plan_epoch(
+    seconds: np.ndarray,
+    chosen: Sequence[int],
+    batch_s: float,
+    min_lines: int,
+    seed: int,
+    epoch: int,
+    by_length: bool,
+    join: float,
+    join_s: float,
+) -> list[list[list[int]]]:
+    """Batches of lines of utterance indices, each utterance of ``chosen`` exactly once.
+
+    A line is one utterance or several joined. Lines of like length share a batch, whose padded length
+    is at most ``batch_s``, unless ``min_lines`` lines are longer.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = [chosen[i] for i in rng.permutation(len(chosen))]
+    lines: list[list[int]] = []
+    if by_length:
+        lines = [[index] for index in order]
+    else:
+        open_line: list[int] = []
+        for index in order:
+            if rng.random() >= join:
+                lines.append([index])
+            elif open_line and sum(seconds[i] for i in open_line) + seconds[index] > join_s:
+                lines.append(open_line)
+                open_line = [index]
+            else:
+                open_line.append(index)
+        if open_line:
+            lines.append(open_line)
+    lengths = np.array([sum(seconds[i] for i in line) for line in lines])
+    # The order by length is blurred, so that an epoch's batches are not always the same neighbours.
+    blurred = lengths if by_length else lengths * rng.uniform(0.85, 1.15, len(lengths))
+    batches: list[list[list[int]]] = []
+    longest = 0.0
+    for i in np.argsort(blurred, kind="stable"):
+        longest = max(longest, lengths[i])
+        if not batches or (len(batches[-1]) >= min_lines and longest * (len(batches[-1]) + 1) > batch_s):
+            batches.append([])
+            longest = lengths[i]
+        batches[-1].append(lines[i])
+    if not by_length:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches
+
+
+class EpochBatches(Dataset[Batch]):
+    """The batches of one epoch, made when asked for."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        plan: list[list[list[int]]],
+        augmenter: Augmenter,
+        tokenizer: Tokenizer,
+        mean: Tensor,
+        delay: int,
+        seed: tuple[int, int],
+    ) -> None:
+        self._corpus, self._plan, self._augmenter, self._tokenizer = corpus, plan, augmenter, tokenizer
+        self._mean, self._delay, self._seed = mean, delay, seed
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([*self._seed, index])
+        lines, texts, seconds = [], [], 0.0
+        for line in self._plan[index]:
+            parts = [self._augmenter(self._corpus.samples(i), rng) for i in line]
+            seconds += sum(float(self._corpus.seconds[i]) for i in line)
+            frames = torch.cat(parts)
+            self._augmenter.mask(frames, self._mean, rng)
+            lines.append(frames)
+            texts.append(self._tokenizer.encode(" ".join(t for i in line if (t := self._corpus.utterances[i].text))))
+        return collate(lines, texts, self._delay, self._augmenter.features.hop_ms, seconds)
+
+
+def collate(lines: Sequence[Tensor], texts: Sequence[list[int]], delay: int, hop_ms: float, seconds: float) -> Batch:
+    """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included."""
+    tail = round(_TAIL_MS / hop_ms)
+    steps = torch.tensor([-(-(len(line) + tail) // FRAME_REDUCTION) for line in lines])
+    frames = torch.full(
+        (len(lines), (int(steps.max()) + delay) * FRAME_REDUCTION, lines[0].shape[1]), float(np.log(LOG_FLOOR))
+    )
+    for i, line in enumerate(lines):
+        frames[i, : len(line)] = line
+    return Batch(
+        frames=frames,
+        steps=steps,
+        targets=torch.tensor([token for text in texts for token in text], dtype=torch.long),
+        target_lengths=torch.tensor([len(text) for text in texts]),
+        seconds=seconds,
+    )

@@ -1,0 +1,108 @@
+"""The training configuration: one TOML file, one frozen dataclass per table.
+
+A trained model's folder holds the file it was made with, complete with every default, so that the run
+can be repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.errors import ConfigError
+from asr.features import FeatureOptions
+from asr.model import ModelOptions
+from asr.options import from_table
+from asr.train.augment import AugmentOptions
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What to train and to check on. Paths are relative to the configuration file; ``*`` matches names."""
+
+    train: tuple[str, ...] = ()  # manifests or LibriSpeech-style folders
+    dev: tuple[str, ...] = ()  # the same, for the word error rates shown while training
+    noise: tuple[str, ...] = ()  # tar files of background recordings
+    rooms: tuple[str, ...] = ()  # tar files of room impulse responses
+    cache: str = ".cache"  # folder for decoded samples: 115 MB an hour
+    min_s: float = 0.2  # shorter utterances are left out
+    max_s: float = 25.0  # longer ones too: one would set the memory of a batch
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train."""
+
+    steps: int = 5_000  # optimiser steps in all; the learning rate reaches zero at the last
+    batch_s: float = 240.0  # seconds of audio in a batch, padding included
+    min_lines: int = 40  # but at least so many lines, however long: recurrent layers are slow on few
+    learning_rate: float = 2e-3  # its peak
+    warmup_steps: int = 300  # it rises from zero over these
+    weight_decay: float = 0.01  # AdamW's
+    clip: float = 2.0  # largest norm of a gradient
+    middle_weight: float = 0.3  # share of the loss that the middle CTC output has
+    sorted_epochs: int = 1  # first epochs that go from short to long utterances: CTC finds its alignment faster
+    join: float = 0.15  # share of utterances joined into longer lines, so that the state learns to run on
+    join_s: float = 10.0  # longest joined line
+    average_decay: float = 0.998  # running average of the weights, which is what is checked and exported
+    bf16: bool = True  # autocast of the forward pass; the weights stay float32
+    workers: int = 0  # processes that prepare batches; 0 on a small CPU, several beside a GPU
+    checkpoint_minutes: float = 4.0  # how much work a crash can cost
+    check_every: int = 500  # steps between looks at the dev sets
+    check_s: float = 600.0  # seconds of each dev corpus to look at
+    seed: int = 1  # of the order, the augmentation, the dropout and the initial weights
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training configuration."""
+
+    data: DataOptions = field(default_factory=DataOptions)
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file. Unknown tables and keys are errors, so that a typing slip does not train for a day."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    known = {f.name for f in dataclasses.fields(Config)}
+    if unknown := sorted(set(tables) - known):
+        raise ConfigError(f"{path}: unknown table [{unknown[0]}]: the tables are {', '.join(sorted(known))}")
+    config = Config(
+        data=from_table(DataOptions, tables.get("data", {}), f"{path} [data]"),
+        features=from_table(FeatureOptions, tables.get("features", {}), f"{path} [features]"),
+        model=from_table(ModelOptions, tables.get("model", {}), f"{path} [model]"),
+        augment=from_table(AugmentOptions, tables.get("augment", {}), f"{path} [augment]"),
+        training=from_table(TrainingOptions, tables.get("training", {}), f"{path} [training]"),
+    )
+    if config.model.mels != config.features.mels:
+        raise ConfigError(f"{path}: [model] mels must equal [features] mels")
+    return config
+
+
+def find_paths(patterns: tuple[str, ...], base: Path) -> list[Path]:
+    """The files that patterns name, relative to a folder; one that names nothing is an error."""
+    found: list[Path] = []
+    for pattern in patterns:
+        full = Path(pattern) if Path(pattern).is_absolute() else base / pattern
+        anchor = Path(full.anchor or ".")
+        matches = sorted(anchor.glob(str(full.relative_to(anchor)) if full.anchor else str(full)))
+        if not matches:
+            raise ConfigError(f"no file matches {pattern!r} (looked from {base})")
+        found += [match for match in matches if match not in found]
+    return found
+
+
+def to_tables(config: Config) -> dict[str, Any]:
+    """The configuration as nested plain values, for writing as TOML."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,344 @@
+"""The training loop: CTC on a CPU or a GPU, resumable at any step to the same curve."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from asr.bundle import save_bundle
+from asr.errors import DataError
+from asr.features import Fbank
+from asr.model import AcousticModel
+from asr.tokens import Tokenizer
+from asr.train.augment import Augmenter
+from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
+from asr.train.config import Config, find_paths, to_tables
+from asr.train.corpus import SampleCache, decode_samples, read_corpus
+from asr.train.score_model import score_batches
+
+_NORMALISATION_UTTERANCES = 400  # enough for a mean and a deviation per mel bin
+_DEV_BATCH_S = 240.0
+
+
+def train(config: Config, base: Path, output: Path, device: str | None = None) -> None:
+    """Train a model into the folder ``output``, going on from its checkpoint if it has one.
+
+    Args:
+        config: what to do.
+        base: folder that the paths in the configuration start from.
+        output: gets ``checkpoint.pt``, ``log.jsonl`` and, at every check, a usable model folder ``model/``.
+        device: ``cpu`` or ``cuda``; by default a GPU if there is one.
+    """
+    Trainer(config, base, output, device).run()
+
+
+class Trainer:
+    """One training run. See `train`."""
+
+    def __init__(self, config: Config, base: Path, output: Path, device: str | None) -> None:
+        self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.output = output
+        output.mkdir(parents=True, exist_ok=True)
+        self.tokenizer = Tokenizer.english_characters()
+        self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer)))
+        rate = config.features.sample_rate_hz
+        cache = base / config.data.cache
+        self.corpus = _load_corpus(find_paths(config.data.train, base), cache, rate)
+        self.dev = {path.stem: _load_corpus([path], cache, rate) for path in find_paths(config.data.dev, base)}
+        self.chosen = self._usable_utterances()
+        self.augmenter = Augmenter(
+            config.augment,
+            config.features,
+            noises=list(_read_tars(find_paths(config.data.noise, base), rate)),
+            rooms=list(_read_tars(find_paths(config.data.rooms, base), rate)),
+        )
+        torch.manual_seed(config.training.seed)
+        self.model = AcousticModel(config.model)
+        self.step = self.epoch = self.batch = 0
+        self.seconds = 0.0  # of speech trained on so far
+        resumed = (output / "checkpoint.pt").exists()
+        if not resumed:
+            self.model.set_normalisation(*self._measure_normalisation())
+        self.model.to(self.device)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=config.training.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        if resumed:
+            self._load_checkpoint()
+
+    def run(self) -> None:
+        options = self.config.training
+        hours = float(self.corpus.seconds[self.chosen].sum()) / 3600
+        parameters = sum(p.numel() for p in self.model.parameters())
+        if self.rank == 0:
+            print(f"{len(self.chosen)} utterances, {hours:.1f} h; {parameters:,} parameters; ", end="")
+            print(f"step {self.step} of {options.steps} on {self.device}", flush=True)
+        progress = tqdm(
+            total=options.steps,
+            initial=self.step,
+            unit="step",
+            disable=self.rank > 0 or not sys.stderr.isatty(),
+            smoothing=0.02,
+        )
+        saved_at = shown_at = time.monotonic()
+        shown_s, loss_sum, loss_count = self.seconds, 0.0, 0
+        for batch in self._batches():
+            loss = self._train_step(batch)
+            loss_sum, loss_count = loss_sum + loss, loss_count + 1
+            self.step += 1
+            self.batch += 1
+            self.seconds += batch.seconds * self.processes
+            progress.update()
+            if self.step % 50 == 0:
+                now = time.monotonic()
+                speed = (self.seconds - shown_s) / (now - shown_at)
+                self._log(
+                    loss=round(loss_sum / loss_count, 4), times_real_time=round(speed, 1), lr=self._learning_rate()
+                )
+                progress.set_postfix_str(f"epoch {self.epoch} loss {loss_sum / loss_count:.3f} {speed:.0f}x")
+                shown_at, shown_s, loss_sum, loss_count = now, self.seconds, 0.0, 0
+            done = self.step >= options.steps
+            if self.step % options.check_every == 0 or done:
+                self.check()
+                shown_at, shown_s = time.monotonic(), self.seconds
+            if done or time.monotonic() - saved_at > options.checkpoint_minutes * 60:
+                self._save_checkpoint()
+                saved_at = time.monotonic()
+            if done:
+                break
+        progress.close()
+
+    def check(self) -> None:
+        """Score the averaged weights on the dev sets and write them as a usable model folder."""
+        if self.rank:
+            return
+        rates: dict[str, float] = {}
+        model = AcousticModel(self.config.model)
+        model.load_state_dict({name: value.cpu() for name, value in self.average.items()})
+        model.to(self.device).eval()
+        for name, corpus in self.dev.items():
+            _, words, characters = score_batches(
+                model, self._dev_batches(corpus), self.tokenizer, self.config.training.bf16
+            )
+            rates[name] = round(100 * words.rate, 2)
+            rates[f"{name} cer"] = round(100 * characters.rate, 2)
+        self._log(wer=rates)
+        tables = _without_none(
+            {**to_tables(self.config), "run": {"steps": self.step, "hours_seen": self.seconds / 3600}}
+        )
+        save_bundle(self.output / "model", model.cpu(), self.config.features, self.tokenizer, tables)
+
+    def _train_step(self, batch: Batch) -> float:
+        options, device = self.config.training, self.device
+        torch.manual_seed(
+            options.seed * 1_000_003 + self.step * self.processes + self.rank
+        )  # dropout is then the same after a resume
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self.model.train()
+        frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
+            logits, middle, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
+        loss = _ctc(logits[:, delay:], batch)
+        if middle is not None:
+            weight = options.middle_weight
+            loss = (1 - weight) * loss + weight * _ctc(middle[:, : logits.shape[1] - delay], batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._share_gradients()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        # The average starts short and lengthens, or the first weights would stay in it for long.
+        decay = min(options.average_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        return float(loss.detach())
+
+    def _share_gradients(self) -> None:
+        """Average the gradients over the processes, as one long vector."""
+        if self.processes == 1:
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.processes
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+    def _learning_rate(self) -> float:
+        options = self.config.training
+        rise = min(1.0, (self.step + 1) / options.warmup_steps)
+        left = max(0.0, 1 - self.step / options.steps)
+        return options.learning_rate * rise * min(1.0, left * 1.25)  # flat for a fifth, then a straight fall to zero
+
+    def _batches(self) -> Iterator[Batch]:
+        options = self.config.training
+        while True:
+            plan = plan_epoch(
+                self.corpus.seconds,
+                self.chosen,
+                options.batch_s,
+                options.min_lines,
+                options.seed,
+                self.epoch,
+                self.epoch < options.sorted_epochs,
+                options.join,
+                options.join_s,
+            )
+            batches = EpochBatches(
+                self.corpus,
+                plan,
+                self.augmenter,
+                self.tokenizer,
+                self.model.mean.cpu(),
+                self.config.model.delay,
+                (options.seed, self.epoch),
+            )
+            # Each process takes its share of the epoch; the few batches that do not divide evenly are left out.
+            even = len(plan) - len(plan) % self.processes
+            rest = range(self.batch * self.processes + self.rank, even, self.processes)
+            loader: DataLoader[Batch] = DataLoader(
+                batches,
+                sampler=rest,
+                batch_size=None,
+                num_workers=options.workers,
+                prefetch_factor=4 if options.workers else None,
+            )
+            yield from loader
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def _usable_utterances(self) -> list[int]:
+        data, fastest = self.config.data, 1 + self.config.augment.tempo
+        step_s = 3 * self.config.features.hop_ms / 1000
+        chosen = []
+        for i, utterance in enumerate(self.corpus.utterances):
+            text, seconds = utterance.text, float(self.corpus.seconds[i])
+            # CTC needs a step per token and one more between two that are equal.
+            needed = len(text) + sum(a == b for a, b in itertools.pairwise(text))
+            if text and data.min_s <= seconds <= data.max_s and needed * step_s <= seconds / fastest:
+                chosen.append(i)
+        if not chosen:
+            raise DataError("no utterance is left to train on: check [data] min_s and max_s, and the transcripts")
+        return chosen
+
+    def _measure_normalisation(self) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng(self.config.training.seed)
+        count = min(_NORMALISATION_UTTERANCES, len(self.chosen))
+        picked = rng.choice(len(self.chosen), count, replace=False)
+        frames = torch.cat([self.augmenter(self.corpus.samples(self.chosen[i]), rng) for i in picked])
+        return frames.mean(dim=0), frames.std(dim=0)
+
+    def _dev_batches(self, corpus: Corpus) -> Iterator[tuple[list[int], list[str], Batch]]:
+        fbank, budget = Fbank(self.config.features), self.config.training.check_s
+        order = np.random.default_rng(0).permutation(len(corpus.utterances))
+        picked = [int(i) for i in order[np.cumsum(corpus.seconds[order]) <= budget]] or [int(order[0])]
+        for lines in plan_epoch(corpus.seconds, picked, _DEV_BATCH_S, 1, 0, 0, True, 0.0, 0.0):
+            indices = [line[0] for line in lines]
+            frames = [fbank(fbank.windows(torch.from_numpy(corpus.samples(i)))) for i in indices]
+            seconds = float(corpus.seconds[indices].sum())
+            batch = collate(frames, [[]] * len(frames), self.config.model.delay, self.config.features.hop_ms, seconds)
+            yield indices, [corpus.utterances[i].text for i in indices], batch
+
+    def _log(self, **values: Any) -> None:
+        if self.rank:
+            return
+        row = {"step": self.step, "epoch": self.epoch, "hours": round(self.seconds / 3600, 2), **values}
+        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if "wer" in values or not sys.stderr.isatty():
+            tqdm.write(json.dumps(row))
+            sys.stdout.flush()
+
+    def _save_checkpoint(self) -> None:
+        if self.rank:
+            return
+        part = self.output / "checkpoint.part"
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average,
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "seconds": self.seconds,
+            },
+            part,
+        )
+        os.replace(part, self.output / "checkpoint.pt")  # a crash leaves the old one whole
+
+    def _load_checkpoint(self) -> None:
+        saved = torch.load(self.output / "checkpoint.pt", map_location=self.device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.average = saved["average"]
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.step, self.epoch, self.batch = saved["step"], saved["epoch"], saved["batch"]
+        self.seconds = saved["seconds"]
+
+
+def _ctc(logits: Tensor, batch: Batch) -> Tensor:
+    """CTC loss per target token of ``(B, T, tokens)`` logits, in float32."""
+    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
+    total = F.ctc_loss(
+        log_probs,
+        batch.targets.to(logits.device),
+        batch.steps.to(logits.device),
+        batch.target_lengths.to(logits.device),
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return total / max(1, int(batch.target_lengths.sum()))
+
+
+def _load_corpus(paths: list[Path], cache: Path, sample_rate_hz: int) -> Corpus:
+    parts = []
+    for path in paths:
+        utterances = read_corpus(path)
+        parts.append((utterances, SampleCache(path, utterances, sample_rate_hz, cache)))
+    return Corpus(parts, sample_rate_hz)
+
+
+def _read_tars(paths: list[Path], sample_rate_hz: int) -> Iterator[np.ndarray]:
+    import tarfile
+
+    for path in paths:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                if file is not None:
+                    yield decode_samples(file.read(), member.name, sample_rate_hz)
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: keys without a value are left out."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,105 @@
+"""``asr evaluate MODEL MANIFEST…``: word error rates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr.evaluate import Score
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this subcommand."""
+    command = commands.add_parser(
+        "evaluate",
+        help="print word error rates of a model",
+        description="Score a model on corpora: WER, CER, errors by kind and real-time factor, one corpus a line.",
+    )
+    command.add_argument("model", metavar="MODEL", help="model folder, or `shipped` for the one that comes with asr")
+    command.add_argument(
+        "corpora",
+        nargs="+",
+        type=Path,
+        metavar="MANIFEST",
+        help="manifest (.jsonl beside a .tar) or LibriSpeech-style folder",
+    )
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="write references and hypotheses, a JSON object a line"
+    )
+    command.add_argument("--beam", type=int, metavar="N", help="search with a beam of N hypotheses (default: greedy)")
+    command.add_argument("--precision", choices=["int8", "float32"], default="int8")
+    command.add_argument(
+        "--cache", type=Path, default=Path(".cache"), metavar="DIR", help="folder for decoded samples (default: .cache)"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score each corpus, then print the table."""
+    import torch
+    from tqdm import tqdm
+
+    import asr
+    from asr.evaluate import Score, evaluate
+    from asr.train.corpus import SampleCache, read_corpus
+
+    torch.set_num_threads(1)
+    decoding = asr.DecoderOptions() if options.beam is None else asr.DecoderOptions(method="beam", beam=options.beam)
+    recognizer = asr.load(None if options.model == "shipped" else options.model, options.precision)
+    _warm_up(recognizer, decoding)
+    scores: dict[str, Score] = {}
+    rows: list[str] = []
+    for path in options.corpora:
+        utterances = read_corpus(path)
+        cache = SampleCache(path, utterances, recognizer.sample_rate_hz, options.cache)
+        score = Score()
+        results = evaluate(recognizer, [(u.id, u.text) for u in utterances], cache.__getitem__, decoding)
+        for one in tqdm(results, desc=path.stem, total=len(utterances), disable=not sys.stderr.isatty(), leave=False):
+            score = score.add(one)
+            rows.append(
+                json.dumps(
+                    {"corpus": path.stem, "id": one.id, "reference": one.reference, "hypothesis": one.hypothesis}
+                )
+            )
+        scores[path.stem] = score
+    print(table(scores))
+    if options.output is not None:
+        options.output.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return 0
+
+
+def table(scores: Mapping[str, Score]) -> str:
+    """A table of scores, a corpus a line, and a line for all of them."""
+    from asr.evaluate import Score
+
+    total = Score()
+    for score in scores.values():
+        total = Score(
+            total.utterances + score.utterances,
+            total.words + score.words,
+            total.characters + score.characters,
+            total.audio_s + score.audio_s,
+            total.cpu_s + score.cpu_s,
+        )
+    lines = [f"{'corpus':<26}{'utts':>6}{'words':>8}{'WER %':>8}{'CER %':>8}{'ins':>6}{'del':>6}{'sub':>6}{'RTF':>8}"]
+    for name, s in [*scores.items(), *([("all", total)] if len(scores) > 1 else [])]:
+        w = s.words
+        lines.append(
+            f"{name:<26}{s.utterances:>6}{w.length:>8}{100 * w.rate:>8.2f}{100 * s.characters.rate:>8.2f}"
+            f"{w.insertions:>6}{w.deletions:>6}{w.substitutions:>6}{s.real_time_factor:>8.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _warm_up(recognizer: Any, decoding: Any) -> None:
+    """Let the kernel compile before the clock runs."""
+    import numpy as np
+
+    stream = recognizer.stream(recognizer.sample_rate_hz, decoding=decoding)
+    stream.accept(np.zeros(recognizer.sample_rate_hz, dtype=np.float32))
+    stream.finish()

@@ -1,0 +1,42 @@
+"""``asr``: the command line's entry point."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from asr.errors import AsrError
+from asr.version import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line. Subcommand modules add their own part and load the engine only when run."""
+    from asr.cli import evaluate, train, transcribe
+
+    root = argparse.ArgumentParser(prog="asr", description="Streaming speech-to-text on an ordinary CPU, offline.")
+    root.add_argument("--version", action="version", version=f"asr {__version__}")
+    commands = root.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for module in (transcribe, evaluate, train):
+        module.add_arguments(commands)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except AsrError as error:
+        print(f"asr: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone (`asr … | head`): say nothing, as other tools do.
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

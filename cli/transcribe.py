@@ -1,0 +1,114 @@
+"""``asr transcribe FILE…``: text of audio files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from asr.cli.formats import FORMATS
+
+from asr.errors import AsrError, AudioError, ConfigError
+from asr.events import Final
+
+STDIN = "-"
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this subcommand."""
+    command = commands.add_parser(
+        "transcribe",
+        help="write the text of audio or video files",
+        description="Transcribe audio or video files of any kind. Only text goes to standard output.",
+        epilog="A file that cannot be read is reported and the others go on; the exit status is then 1.",
+    )
+    command.add_argument("files", nargs="+", metavar="FILE", help=f"a file with sound in it; {STDIN} is standard input")
+    command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
+    command.add_argument("--output", type=Path, metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
+    command.add_argument(
+        "--model", type=Path, metavar="DIR", help="model folder (default: the one that comes with asr)"
+    )
+    command.add_argument("--beam", type=int, metavar="N", help="search with a beam of N hypotheses (default: greedy)")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Transcribe each file; return 0 if all went well, 1 if any did not."""
+    import torch
+
+    import asr
+
+    torch.set_num_threads(1)  # one stream has too little work to share out
+    decoding = asr.DecoderOptions() if options.beam is None else asr.DecoderOptions(method="beam", beam=options.beam)
+    targets = _targets(options.files, options.output, options.format)
+    recognizer = asr.load(options.model)
+    failed = 0
+    for file, target in zip(options.files, targets, strict=True):
+        name = "<stdin>" if file == STDIN else file
+        finals, duration_s, error = _transcribe(recognizer, file, name, decoding)
+        if error is not None:
+            failed += 1
+            print(f"asr: {error}", file=sys.stderr)
+        if error is not None and not finals:
+            continue  # what was recognised before the damage is still written, but nothing for nothing
+        text = FORMATS[options.format](finals, name, duration_s)
+        if target is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            target.write_text(text, encoding="utf-8")
+    return 1 if failed else 0
+
+
+def _targets(files: list[str], output: Path | None, suffix: str) -> list[Path | None]:
+    """Where each file's text goes; fails before any work if two would go to the same place."""
+    if output is None:
+        return [None] * len(files)
+    targets = [output / f"{'stdin' if file == STDIN else Path(file).stem}.{suffix}" for file in files]
+    doubled = next((target for target in targets if targets.count(target) > 1), None)
+    if doubled is not None:
+        raise ConfigError(f"two files would both be written to {doubled}: transcribe them in separate runs")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {output}: {error.strerror}") from error
+    return list(targets)
+
+
+def _transcribe(recognizer: Any, file: str, name: str, decoding: Any) -> tuple[list[Final], float, AsrError | None]:
+    from tqdm import tqdm
+
+    finals: list[Final] = []
+    duration_s = 0.0
+    source: str | BinaryIO = file
+    if file == STDIN:
+        if sys.stdin.isatty():
+            return (
+                [],
+                0.0,
+                AudioError(f"{name} is a terminal: pipe a file into it, as in `asr transcribe - < talk.mp3`"),
+            )
+        source = sys.stdin.buffer
+    bar = tqdm(
+        desc=Path(name).name,
+        unit="s",
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s, {rate_fmt}",
+    )
+
+    def progress(read_s: float, stated_s: float | None) -> None:
+        bar.total = max(stated_s or 0.0, read_s)
+        bar.update(read_s - bar.n)
+
+    try:
+        for event, read_s in recognizer.transcribe_events(source, decoding=decoding, progress=progress):
+            duration_s = read_s
+            if isinstance(event, Final):
+                finals.append(event)
+    except AsrError as error:
+        return finals, duration_s, error if name in str(error) else type(error)(f"{name}: {error}")
+    finally:
+        bar.close()
+    return finals, duration_s, None

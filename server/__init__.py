@@ -1,0 +1,1 @@
+"""The WebSocket server. Not written yet: this release has the engine, file transcription and training."""
