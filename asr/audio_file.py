@@ -105,12 +105,14 @@ class AudioFile:
         read_s = samples / self.sample_rate_hz
         if damage:
             raise AudioError(
-                f"{self.name}: damaged ({damage}): the {read_s:.1f} s that could be decoded were used. Copy or convert it again"
+                f"{self.name}: damaged ({damage}): the {read_s:.1f} s that could be decoded were used. "
+                "Copy or convert it again"
             )
         # Headers round, and codecs pad by a fraction of a second; a cut-off download lacks much more.
         if self.duration_s is not None and read_s < 0.98 * self.duration_s - 1.0:
             raise AudioError(
-                f"{self.name}: cut off: {read_s:.1f} s of {self.duration_s:.1f} s are there and were used. Copy it again"
+                f"{self.name}: cut off: {read_s:.1f} s of {self.duration_s:.1f} s are there and were used. "
+                "Copy it again"
             )
 
     def close(self) -> None:

@@ -1,37 +1,72 @@
 """CTC prefix beam search that keeps its beams across chunks.
 
 Each hypothesis is a node of a prefix tree with two probabilities: that of all alignments that end in
-blank, and of those that end in the node's own token. Merging the alignments of one text is what makes
-this a search over texts and not over paths.
+blank, and of those that end in the node's own token. Adding up the alignments of one text is what makes
+this a search over texts and not over paths. Beside each sum goes its best single alignment, for the
+times: where a token sounds is not where the beam first dared to write it.
 
-Written in plain Python, to be right and readable; the tree is cut behind the part that all beams share,
-so memory follows the live beams and not the stream.
+Written in plain Python, to be right and readable. The tree is cut behind the part that all beams share,
+and beams that disagree about the distant past are given up, so it stays small.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from asr.decoder import DecoderOptions, Hypothesis
 
 _NEVER = -math.inf
+_SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
+
+# The best alignment of a prefix, as a linked list from its last token back: (token's first step, log
+# probability at its peak, the alignment before it). Prefixes share their tails.
+_Alignment = tuple[int, float, "_Alignment | None"]
 
 
 class _Node:
-    """A prefix: its last token, and the likeliest place where that token was heard."""
+    """A prefix of some hypotheses, by its last token."""
 
-    __slots__ = ("children", "depth", "log_prob", "parent", "step", "token")
+    __slots__ = ("children", "depth", "parent", "token")
 
-    def __init__(self, token: int, parent: _Node | None, step: int, log_prob: float) -> None:
+    def __init__(self, token: int, parent: _Node | None) -> None:
         self.token = token
         self.parent = parent
-        self.step = step
-        self.log_prob = log_prob
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.children: dict[int, _Node] = {}
+
+
+@dataclass(slots=True)
+class _Ending:
+    """All alignments of a prefix that end the same way."""
+
+    total: float = _NEVER  # log of the sum of their probabilities
+    best: float = _NEVER  # log probability of the likeliest one
+    alignment: _Alignment | None = None  # which is this
+
+    def add(self, total: float, best: float, alignment: _Alignment | None) -> None:
+        self.total = _log_add(self.total, total)
+        if best > self.best:
+            self.best, self.alignment = best, alignment
+
+
+@dataclass(slots=True)
+class _Beam:
+    """A hypothesis."""
+
+    node: _Node
+    blank: _Ending = field(default_factory=_Ending)
+    token: _Ending = field(default_factory=_Ending)
+
+    @property
+    def score(self) -> float:
+        return _log_add(self.blank.total, self.token.total)
+
+    @property
+    def likeliest(self) -> _Ending:
+        return self.token if self.token.best > self.blank.best else self.blank
 
 
 class BeamDecoder:
@@ -44,12 +79,10 @@ class BeamDecoder:
 
     def reset(self) -> None:
         self._steps_seen = 0
-        root = _Node(self._blank, None, -1, 0.0)
-        self._root = root
-        # node -> (log probability of ending in blank, of ending in the node's token), likeliest first
-        self._beams: list[tuple[_Node, float, float]] = [(root, 0.0, _NEVER)]
-        self._committed: list[tuple[int, int, float]] = []  # (token, step, log_prob) above the root
         self._last_token_step = -1
+        self._root = _Node(self._blank, None)
+        self._committed: list[int] = []  # tokens up to and with the root's
+        self._beams = [_Beam(self._root, blank=_Ending(0.0, 0.0, None))]  # likeliest first
 
     def accept(self, log_probs: np.ndarray) -> None:
         for row in np.asarray(log_probs, dtype=np.float64):
@@ -57,43 +90,79 @@ class BeamDecoder:
         self._commit()
 
     def _step(self, row: np.ndarray) -> None:
-        candidates = np.flatnonzero(row >= self._options.token_floor)
-        tokens = [(int(token), float(row[token])) for token in candidates if token != self._blank]
-        blank = float(row[self._blank])
-        ends_blank: dict[_Node, float] = defaultdict(lambda: _NEVER)
-        ends_token: dict[_Node, float] = defaultdict(lambda: _NEVER)
-        for node, in_blank, in_token in self._beams:
-            total = _log_add(in_blank, in_token)
-            ends_blank[node] = _log_add(ends_blank[node], total + blank)
-            if node.depth:
-                # The last token goes on; only its blank-ended alignments may start it anew.
+        likely = [int(token) for token in np.flatnonzero(row >= self._options.token_floor) if token != self._blank]
+        grown: dict[_Node, _Beam] = {}
+
+        def beam_of(node: _Node) -> _Beam:
+            beam = grown.get(node)
+            if beam is None:
+                beam = grown[node] = _Beam(node)
+            return beam
+
+        for old in self._beams:
+            node, ending = old.node, old.likeliest
+            same = beam_of(node)
+            blank = float(row[self._blank])
+            same.blank.add(old.score + blank, ending.best + blank, ending.alignment)
+            if old.token.alignment is not None:
                 log_prob = float(row[node.token])
-                ends_token[node] = _log_add(ends_token[node], in_token + log_prob)
-                if log_prob > node.log_prob and in_token + log_prob > in_blank + blank:
-                    node.log_prob = log_prob
-            for token, log_prob in tokens:
-                before = in_blank if node.depth and token == node.token else total
-                if before == _NEVER:
+                step, peak, before = old.token.alignment
+                same.token.add(
+                    old.token.total + log_prob, old.token.best + log_prob, (step, max(peak, log_prob), before)
+                )
+            for token in likely:
+                log_prob = float(row[token])
+                # A token after itself is a new one only with a blank between.
+                total, source = (old.blank.total, old.blank) if token == node.token else (old.score, ending)
+                if total == _NEVER:
                     continue
                 child = node.children.get(token)
                 if child is None:
-                    child = node.children[token] = _Node(token, node, self._steps_seen, log_prob)
-                ends_token[child] = _log_add(ends_token[child], before + log_prob)
-        scored = [(node, ends_blank[node], ends_token[node]) for node in {**ends_blank, **ends_token}]
-        scored.sort(key=lambda beam: -_log_add(beam[1], beam[2]))  # stable: ties stay in the order of growth
-        self._beams = scored[: self._options.beam]
-        live = {node for node, _, _ in self._beams}
-        for node, _, _ in scored[self._options.beam :]:
-            _prune(node, live)
-        best, in_blank, in_token = self._beams[0]
-        if in_token > in_blank or best.step == self._steps_seen:
+                    child = node.children[token] = _Node(token, node)
+                alignment = (self._steps_seen, log_prob, source.alignment)
+                beam_of(child).token.add(total + log_prob, source.best + log_prob, alignment)
+
+        ranked = sorted(grown.values(), key=lambda beam: -beam.score)  # stable: ties stay in the order of growth
+        self._beams = ranked[: self._options.beam]
+        live = {beam.node for beam in self._beams}
+        for beam in ranked[self._options.beam :]:
+            _prune(beam.node, live)
+        if self._beams[0].likeliest is self._beams[0].token:
             self._last_token_step = self._steps_seen
         self._steps_seen += 1
+        if self._steps_seen % _SETTLE_EVERY == 0:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Give up the beams that differ from the best one too long ago: what is left of them is the past."""
+        best = self._beams[0]
+        alignment, recent = best.likeliest.alignment, 0
+        while alignment is not None and alignment[0] > self._steps_seen - self._options.max_delay_steps:
+            alignment, recent = alignment[2], recent + 1
+        settled = best.node
+        for _ in range(recent):
+            if settled is self._root:
+                return
+            assert settled.parent is not None
+            settled = settled.parent
+        kept = [beam for beam in self._beams if self._is_under(beam.node, settled)]
+        live = {beam.node for beam in kept}
+        dropped = [beam for beam in self._beams if beam.node not in live]
+        self._beams = kept
+        for beam in dropped:
+            _prune(beam.node, live)
+
+    def _is_under(self, node: _Node, ancestor: _Node) -> bool:
+        while node.depth > ancestor.depth:
+            assert node.parent is not None
+            node = node.parent
+        return node is ancestor
 
     def _commit(self) -> None:
         """Move the prefix that all beams share out of the tree."""
-        shared = self._beams[0][0]
-        for node, _, _ in self._beams[1:]:
+        shared = self._beams[0].node
+        for beam in self._beams[1:]:
+            node = beam.node
             while shared is not node:
                 if shared.depth >= node.depth:
                     assert shared.parent is not None
@@ -101,31 +170,31 @@ class BeamDecoder:
                 else:
                     assert node.parent is not None
                     node = node.parent
-        path: list[_Node] = []
-        node = shared
-        while node is not self._root:
-            path.append(node)
-            assert node.parent is not None
-            node = node.parent
-        # The shared node itself stays as the root: its token is still needed to see a repeat.
-        self._committed += [(n.token, n.step, n.log_prob) for n in reversed(path)]
+        # The shared node stays as the root: its token is still needed to see a repeat.
+        self._committed += self._tokens(shared)
         self._root = shared
         shared.parent = None
 
-    def best(self) -> Hypothesis:
-        node, in_blank, in_token = self._beams[0]
-        tail: list[tuple[int, int, float]] = []
+    def _tokens(self, node: _Node) -> list[int]:
+        """Tokens below the root down to a node."""
+        tokens: list[int] = []
         while node is not self._root:
-            tail.append((node.token, node.step, node.log_prob))
+            tokens.append(node.token)
             assert node.parent is not None
             node = node.parent
-        rows = self._committed + tail[::-1]
-        return Hypothesis(
-            tokens=tuple(token for token, _, _ in rows),
-            steps=tuple(step for _, step, _ in rows),
-            log_probs=tuple(log_prob for _, _, log_prob in rows),
-            score=_log_add(in_blank, in_token),
-        )
+        return tokens[::-1]
+
+    def best(self) -> Hypothesis:
+        beam = self._beams[0]
+        tokens = self._committed + self._tokens(beam.node)
+        steps: list[int] = []
+        log_probs: list[float] = []
+        alignment = beam.likeliest.alignment
+        while alignment is not None:
+            step, log_prob, alignment = alignment
+            steps.append(step)
+            log_probs.append(log_prob)
+        return Hypothesis(tuple(tokens), tuple(steps[::-1]), tuple(log_probs[::-1]), beam.score)
 
     def stable_tokens(self) -> int:
         return len(self._committed)
@@ -137,7 +206,8 @@ class BeamDecoder:
 def _prune(node: _Node, live: set[_Node]) -> None:
     """Take a node that no beam stands on or under out of the tree, and its ancestors that this leaves bare."""
     while node not in live and not node.children and node.parent is not None:
-        del node.parent.children[node.token]
+        if node.parent.children.pop(node.token, None) is None:
+            return  # went already, with a branch above it
         node = node.parent
 
 

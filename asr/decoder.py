@@ -19,13 +19,14 @@ class DecoderOptions:
 
     method: Literal["greedy", "beam"] = "greedy"  # without a language model the beam gains little
     beam: int = 16  # hypotheses kept per step
+    max_delay_steps: int = 100  # hypotheses that differ from the best one longer ago than this are given up
     token_floor: float = -7.0  # tokens less likely than this (natural log) do not extend a hypothesis
 
     def __post_init__(self) -> None:
         if self.method not in ("greedy", "beam"):
             raise ConfigError(f"unknown decoding method {self.method!r}: choose greedy or beam")
-        if self.beam < 1:
-            raise ConfigError(f"beam must be at least 1, not {self.beam}")
+        if self.beam < 1 or self.max_delay_steps < 1:
+            raise ConfigError(f"beam ({self.beam}) and max_delay_steps ({self.max_delay_steps}) must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,8 +32,8 @@ class Score:
     """A corpus's result."""
 
     utterances: int = 0
-    words: ErrorCount = ErrorCount()
-    characters: ErrorCount = ErrorCount()
+    words: ErrorCount = field(default_factory=ErrorCount)
+    characters: ErrorCount = field(default_factory=ErrorCount)
     audio_s: float = 0.0
     cpu_s: float = 0.0
 

@@ -148,7 +148,7 @@ class AcousticModel(nn.Module):
         )
 
     def _drop(self, out: Tensor) -> Tensor:
-        """Dropout with one mask per sequence, the same at all its steps: noise that a recurrent layer cannot average away."""
+        """Dropout with one mask per sequence, the same at all its steps: a recurrent layer cannot average it away."""
         rate = self.options.dropout
         if not self.training or rate == 0:
             return out

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ′`´", "'"))
+# Quotation marks, the modifier apostrophe, the prime and the accents that stand for an apostrophe in the wild.
+_APOSTROPHES = dict.fromkeys([0x2018, 0x2019, 0x02BC, 0x2032, 0x0060, 0x00B4], "'")
 _NOT_WRITTEN = re.compile(r"[^a-z' ]+")
 _LONE_APOSTROPHE = re.compile(r"(?<![a-z])'+(?![a-z])|'{2,}")
 _SPACES = re.compile(r" +")

@@ -62,7 +62,7 @@ class QuantizedModel:
         longest = max(3 * options.mels, 3 * options.conv_width, options.width)
         if longest > _LONGEST_SUM:
             raise ModelError(
-                f"the 8-bit kernel cannot add {longest} products (at most {_LONGEST_SUM}): load with precision='float32'"
+                f"the 8-bit kernel cannot add {longest} products, only {_LONGEST_SUM}: load with precision='float32'"
             )
         self.options: ModelOptions = options
         self._initial = model.initial_state

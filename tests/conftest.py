@@ -1,0 +1,52 @@
+"""Speech for the tests: five utterances of five speakers, and the shipped model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asr
+from asr.audio_file import AudioFile
+from asr.recognizer import Recognizer
+from asr.resample import StreamResampler
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recorded utterance."""
+
+    path: Path
+    samples: np.ndarray  # (n,) float32 at 16 kHz
+    text: str
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """Samples of a file at 16 kHz, ``(n,)`` float32."""
+    with AudioFile(path) as audio:
+        resampler = StreamResampler(audio.sample_rate_hz, 16_000)
+        return np.concatenate([*[resampler.accept(block) for block in audio], resampler.finish()])
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[Clip]:
+    rows = [json.loads(line) for line in (DATA / "transcripts.jsonl").read_text().splitlines()]
+    paths = [DATA / f"{row['id']}.opus" for row in rows]
+    return [Clip(path, read_samples(path), row["text"]) for path, row in zip(paths, rows, strict=True)]
+
+
+@pytest.fixture(scope="session")
+def speech(clips: list[Clip]) -> np.ndarray:
+    """All clips end to end with pauses between: 24 s, ``(n,)`` float32 at 16 kHz."""
+    pause = np.zeros(16_000, dtype=np.float32)
+    return np.concatenate([part for clip in clips for part in (clip.samples, pause)])
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Recognizer:
+    return asr.load()

@@ -1,0 +1,127 @@
+"""Reading files: every kind people have, and what happens with broken ones."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tracemalloc
+
+import numpy as np
+import pytest
+from audio_files import KINDS, write_audio
+
+from asr.audio_file import AudioFile
+from asr.errors import AudioError
+
+
+def tone(seconds: float, rate_hz: int = 16_000) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate_hz)) / rate_hz)).astype(np.float32)
+
+
+def read(path) -> tuple[np.ndarray, int]:
+    with AudioFile(path) as audio:
+        return np.concatenate(list(audio)), audio.sample_rate_hz
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_file_is_read(tmp_path, kind) -> None:
+    """The tone that went into a file comes out: length, pitch and level."""
+    rate_hz = 48_000
+    samples, got_hz = read(write_audio(tmp_path / f"tone.{kind}", tone(1.5, rate_hz), rate_hz))
+    assert abs(len(samples) / got_hz - 1.5) < 0.1
+    middle = samples[len(samples) // 4 : 3 * len(samples) // 4]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert abs(spectrum.argmax() * got_hz / len(middle) - 440) < 3
+    assert abs(np.sqrt(np.mean(middle**2)) - 0.5 / np.sqrt(2)) < 0.03
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 7])
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
+def test_any_rate_and_number_of_channels(tmp_path, channels, rate_hz) -> None:
+    """Channels that say the same average to that, at any rate."""
+    samples, got_hz = read(write_audio(tmp_path / "a.wav", tone(0.5, rate_hz), rate_hz, channels))
+    assert got_hz == rate_hz
+    np.testing.assert_allclose(samples, tone(0.5, rate_hz), atol=1e-3)
+
+
+def test_an_open_file_is_read_too(tmp_path) -> None:
+    """Bytes in memory decode as the file does."""
+    path = write_audio(tmp_path / "a.flac", tone(0.5))
+    np.testing.assert_array_equal(read(io.BytesIO(path.read_bytes()))[0], read(path)[0])
+
+
+def test_a_long_file_takes_no_more_memory(tmp_path) -> None:
+    """Ten minutes are read block by block: the blocks alive at once stay under a megabyte."""
+    path = write_audio(tmp_path / "long.flac", tone(600))
+    tracemalloc.start()
+    with AudioFile(path) as audio:
+        seconds = sum(len(block) for block in audio) / audio.sample_rate_hz
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert abs(seconds - 600) < 0.1
+    assert peak < 1_000_000
+
+
+def test_a_missing_file(tmp_path) -> None:
+    """The error names it."""
+    with pytest.raises(AudioError, match=r"nothing\.wav: no such file"):
+        AudioFile(tmp_path / "nothing.wav")
+
+
+def test_an_empty_file(tmp_path) -> None:
+    """The error says that it is empty."""
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(AudioError, match="the file is empty"):
+        AudioFile(tmp_path / "empty.wav")
+
+
+def test_a_folder(tmp_path) -> None:
+    """The error says that it is a folder."""
+    with pytest.raises(AudioError, match="is a folder"):
+        AudioFile(tmp_path)
+
+
+def test_text_renamed_wav(tmp_path) -> None:
+    """The error says that it is not audio and what to give instead."""
+    (tmp_path / "notes.wav").write_text("Dear diary, today I renamed a file.\n" * 50)
+    with pytest.raises(AudioError, match=r"not readable as audio .*: give a WAV"):
+        read(tmp_path / "notes.wav")
+
+
+def test_a_wav_that_says_zero_hertz(tmp_path) -> None:
+    """A header with a sample rate of 0 Hz is refused, not divided by."""
+    path = write_audio(tmp_path / "a.wav", tone(0.5))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"fmt ") + 12
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(AudioError):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", ["mp3", "flac", "m4a", "webm"])
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_a_file_cut_off_gives_what_it_has(tmp_path, kind, share) -> None:
+    """What can be decoded comes out first; then the error says how much there was, or that there is nothing."""
+    path = write_audio(tmp_path / f"cut.{kind}", np.random.default_rng(0).uniform(-0.5, 0.5, 480_000).astype("f4"))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    blocks = []
+    with pytest.raises(AudioError) as caught, AudioFile(path) as audio:
+        blocks.extend(audio)
+    assert "cut" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    if kind in ("mp3", "flac") and share == 0.5:
+        assert 10 < sum(map(len, blocks)) / 16_000 < 20
+
+
+def test_a_damaged_middle_is_skipped(tmp_path) -> None:
+    """Noise over the middle of an MP3 costs that middle, not what comes after it."""
+    path = write_audio(tmp_path / "a.mp3", tone(20))
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 2_000] = np.random.default_rng(0).bytes(2_000)
+    path.write_bytes(data)
+    blocks = []
+    with contextlib.suppress(AudioError), AudioFile(path) as audio:
+        blocks.extend(audio)
+    assert sum(map(len, blocks)) / 16_000 > 18

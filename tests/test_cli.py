@@ -1,0 +1,181 @@
+"""The ``asr`` command, run as people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from asr.cli.formats import FORMATS, captions
+from audio_files import write_audio
+
+from asr.events import Final, Word
+
+
+def run(*arguments: object, stdin: bytes | None = None, cwd=None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "asr.cli", *map(str, arguments)],
+        input=stdin or b"",
+        capture_output=True,
+        cwd=cwd,
+        timeout=120,
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_text_goes_to_standard_output(recognizer, clips) -> None:
+    """Transcribing a file prints its text and nothing else."""
+    done = run("transcribe", clips[0].path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == recognizer.transcribe(clips[0].path).text + "\n"
+
+
+def test_standard_input(recognizer, clips) -> None:
+    """``-`` reads a file from a pipe."""
+    done = run("transcribe", "-", stdin=clips[1].path.read_bytes())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == recognizer.transcribe(clips[1].path).text + "\n"
+
+
+def test_a_bad_file_does_not_stop_the_others(clips, tmp_path) -> None:
+    """Each bad file has one line on standard error with its name, the others' text comes, the status is 1."""
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "notes.wav").write_text("not audio at all, only words\n" * 100)
+    write_audio(tmp_path / "zero.wav", np.zeros(1_600, dtype=np.float32))
+    data = bytearray((tmp_path / "zero.wav").read_bytes())
+    at = data.index(b"fmt ") + 12
+    data[at : at + 4] = bytes(4)
+    (tmp_path / "zero.wav").write_bytes(data)
+    bad = [tmp_path / name for name in ("empty.wav", "notes.wav", "zero.wav", "missing.wav")]
+    done = run("transcribe", *bad[:2], clips[0].path, *bad[2:])
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) >= 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    for line, path in zip(lines, bad, strict=True):
+        assert line.startswith("asr: ")
+        assert path.name in line
+
+
+def test_a_cut_off_file_gives_its_beginning(recognizer, speech, tmp_path) -> None:
+    """What was heard before an MP3 breaks off is printed, and the error says how much that was."""
+    path = write_audio(tmp_path / "cut.mp3", speech)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = run("transcribe", path)
+    assert done.returncode == 1
+    assert len(done.stdout.split()) > 10
+    assert re.fullmatch(r"asr: \S*cut\.mp3: (cut off|damaged).*used.*\n", done.stderr)
+
+
+def test_nan_samples_in_a_file(tmp_path) -> None:
+    """A float WAV full of NaN is one error line."""
+    import wave
+
+    path = tmp_path / "nan.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(4)
+        file.setframerate(16_000)
+        file.writeframes(np.full(16_000, np.nan, dtype="<f4").tobytes())
+    data = bytearray(path.read_bytes())
+    data[20:22] = (3).to_bytes(2, "little")  # IEEE float
+    path.write_bytes(data)
+    done = run("transcribe", path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"asr: \S*nan\.wav: .*NaN.*\n", done.stderr)
+
+
+def test_a_damaged_model(recognizer, clips, tmp_path) -> None:
+    """A model folder without weights is one error line, no traceback."""
+    done = run("transcribe", "--model", tmp_path, clips[0].path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"asr: .*has no model\.toml.*\n", done.stderr)
+
+
+def test_files_are_written_to_a_folder(clips, tmp_path) -> None:
+    """``--output`` writes one file for each, named after it."""
+    done = run("transcribe", "--format", "json", "--output", tmp_path / "out", clips[0].path, clips[1].path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for clip in clips[:2]:
+        result = json.loads((tmp_path / "out" / f"{clip.path.stem}.json").read_text())
+        assert result["text"]
+        assert result["segments"][0]["words"][0]["start_s"] >= 0
+
+
+def test_two_files_of_one_name(clips, tmp_path) -> None:
+    """Two results that would overwrite each other are refused before any work."""
+    done = run("transcribe", "--output", tmp_path, clips[0].path, clips[0].path)
+    assert done.returncode == 1
+    assert "would both be written" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_usage() -> None:
+    """An unknown format is a usage error with status 2."""
+    done = run("transcribe", "--format", "docx", "x.wav")
+    assert done.returncode == 2
+    assert "docx" in done.stderr
+
+
+def finals() -> list[Final]:
+    words = [Word(f"word{i}", 0.5 * i, 0.5 * i + 0.4, 0.9) for i in range(30)]
+    late = [Word("late", 3_661.5, 3_662.0, 0.5)]
+    return [
+        Final(" ".join(w.text for w in words), tuple(words), "silence"),
+        Final("late", tuple(late), "end"),
+    ]
+
+
+def test_captions_can_be_read() -> None:
+    """No caption has more than two lines of 42 characters or six seconds, and none overlaps the next."""
+    cues = list(captions(finals()))
+    assert " ".join(text.replace("\n", " ") for _, _, text in cues) == " ".join(f.text for f in finals())
+    for start_s, end_s, text in cues:
+        assert 0.7 <= round(end_s - start_s, 3) <= 6.0
+        assert len(text.splitlines()) <= 2
+        assert max(map(len, text.splitlines())) <= 42
+    for (_, end_s, _), (start_s, _, _) in zip(cues, cues[1:], strict=False):
+        assert end_s <= start_s
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_formats(name) -> None:
+    """Each format has its form, down to hours in a time."""
+    text = FORMATS[name](finals(), "a.wav", 3_700.0)
+    assert text.endswith("\n")
+    if name == "txt":
+        assert text.splitlines()[1] == "late"
+    elif name == "json":
+        assert json.loads(text)["segments"][1]["words"][0] == {
+            "text": "late",
+            "start_s": 3_661.5,
+            "end_s": 3_662.0,
+            "confidence": 0.5,
+        }
+    elif name == "srt":
+        assert "01:01:01,500 --> 01:01:02,200\nlate\n" in text
+        assert text.startswith("1\n00:00:00,000 --> ")
+    elif name == "vtt":
+        assert text.startswith("WEBVTT\n\n00:00:00.000 --> ")
+        assert "01:01:01.500 --> 01:01:02.200\nlate\n" in text
+    else:
+        assert text.splitlines()[0] == "start\tend\ttext"
+        assert text.splitlines()[2] == "3661500\t3662000\tlate"
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_formats_of_nothing(name) -> None:
+    """A recording without words is a valid file in each format."""
+    text = FORMATS[name]([], "a.wav", 3.0)
+    if name == "json":
+        assert json.loads(text)["segments"] == []
+    elif name == "vtt":
+        assert text.startswith("WEBVTT\n")
+    elif name == "tsv":
+        assert text == "start\tend\ttext\n"
+    else:
+        assert text == ""

@@ -1,0 +1,114 @@
+"""The filterbank: what it computes, and that a stream computes the same."""
+
+from __future__ import annotations
+
+import kaldi_native_fbank as knf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import ConfigError
+from asr.features import BLOCK_FRAMES, Fbank, FeatureOptions, StreamingFbank, log_mel, mel_matrix
+
+OPTIONS = FeatureOptions()
+
+
+def streamed(samples: np.ndarray, cuts: list[int]) -> torch.Tensor:
+    stream = StreamingFbank(Fbank(OPTIONS))
+    parts = [stream.accept(part) for part in np.split(samples, cuts)]
+    return torch.cat([*parts, stream.finish()])
+
+
+def test_agrees_with_kaldi_native_fbank(clips) -> None:
+    """On real speech each log-mel energy is that of an independent implementation of Kaldi's recipe."""
+    options = knf.FbankOptions()
+    options.frame_opts.dither = 0
+    options.frame_opts.samp_freq = OPTIONS.sample_rate_hz
+    options.mel_opts.num_bins = OPTIONS.mels
+    options.mel_opts.low_freq = OPTIONS.low_hz
+    options.mel_opts.high_freq = OPTIONS.high_hz
+    for clip in clips:
+        theirs = knf.OnlineFbank(options)
+        theirs.accept_waveform(OPTIONS.sample_rate_hz, clip.samples.tolist())
+        theirs.input_finished()
+        expected = np.stack([theirs.get_frame(i) for i in range(theirs.num_frames_ready)])
+        ours = log_mel(clip.samples, OPTIONS).numpy()
+        assert ours.shape == expected.shape
+        assert np.abs(ours - expected).max() < 5e-3
+        assert np.abs(ours - expected).mean() < 1e-5
+
+
+def test_agrees_with_torchaudio(clips) -> None:
+    """The same against torchaudio's Kaldi-compatible filterbank, where torchaudio can be imported."""
+    try:
+        from torchaudio.compliance import kaldi
+    except (ImportError, OSError) as error:
+        pytest.skip(f"torchaudio does not import here: {error}")
+    expected = kaldi.fbank(
+        torch.from_numpy(clips[0].samples)[None],
+        num_mel_bins=OPTIONS.mels,
+        low_freq=OPTIONS.low_hz,
+        high_freq=OPTIONS.high_hz,
+    )
+    assert (log_mel(clips[0].samples, OPTIONS) - expected).abs().max() < 5e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_chunking_gives_the_same_frames(clips, data) -> None:
+    """Cut anywhere, a stream's frames equal the whole recording's bit for bit."""
+    samples = clips[1].samples[: data.draw(st.integers(0, 40_000))]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=30)))
+    assert torch.equal(streamed(samples, cuts), log_mel(samples, OPTIONS))
+
+
+def test_chunks_of_one_sample(clips) -> None:
+    """Fed sample by sample, a stream's frames equal the whole recording's bit for bit."""
+    samples = clips[0].samples[:8_000]
+    assert torch.equal(streamed(samples, list(range(len(samples)))), log_mel(samples, OPTIONS))
+
+
+def test_a_frame_is_out_as_soon_as_its_block_is_full() -> None:
+    """The first block needs 120 ms and the overhang of its last window, not a sample more."""
+    stream = StreamingFbank(Fbank(OPTIONS))
+    need = (BLOCK_FRAMES - 1) * 160 + 400
+    assert len(stream.accept(np.zeros(need - 1, dtype=np.float32))) == 0
+    assert len(stream.accept(np.zeros(1, dtype=np.float32))) == BLOCK_FRAMES
+
+
+def test_a_tone_lights_the_bin_it_falls_in() -> None:
+    """The loudest bin of a 1 kHz tone is the one whose centre is nearest 1 kHz."""
+    t = np.arange(16_000) / 16_000
+    frames = log_mel(np.sin(2 * np.pi * 1_000 * t).astype(np.float32), OPTIONS)
+    mel = 1127 * np.log1p(np.array([OPTIONS.low_hz, 1_000, OPTIONS.high_hz]) / 700)
+    position = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (OPTIONS.mels + 1) - 1
+    assert abs(int(frames[10].argmax()) - position) <= 1
+
+
+def test_pitch_moves_the_spectrum() -> None:
+    """Features of a 1 kHz tone with pitch 1.1 are those of a 1.1 kHz tone."""
+    t = np.arange(4_000) / 16_000
+    low = torch.from_numpy(np.sin(2 * np.pi * 1_000 * t).astype(np.float32))
+    high = torch.from_numpy(np.sin(2 * np.pi * 1_100 * t).astype(np.float32))
+    plain, raised = Fbank(OPTIONS), Fbank(OPTIONS, pitch=1.1)
+    assert raised(raised.windows(low))[5].argmax() == plain(plain.windows(high))[5].argmax()
+
+
+def test_tempo_changes_the_number_of_frames() -> None:
+    """Tempo 1.25 gives four fifths of the frames."""
+    fbank = Fbank(OPTIONS)
+    samples = torch.zeros(16_000)
+    assert abs(len(fbank.windows(samples, 1.25)) - 0.8 * len(fbank.windows(samples))) <= 1
+
+
+def test_every_mel_bin_hears_something() -> None:
+    """No filter is empty, so that no feature is a constant."""
+    assert (mel_matrix(OPTIONS).sum(dim=0) > 0).all()
+
+
+def test_options_that_cannot_work_are_refused() -> None:
+    """A band above half the sample rate is an error that says so."""
+    with pytest.raises(ConfigError, match="does not fit a sample rate"):
+        FeatureOptions(sample_rate_hz=8_000)

@@ -1,0 +1,132 @@
+"""The acoustic model: its state is all its memory, and its delay is what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asr.errors import ConfigError
+from asr.model import AcousticModel, ModelOptions, ModelState
+from asr.quantized import QuantizedModel
+
+CELLS = ["lstm", "gru", "rnn"]
+
+
+def small_model(cell: str = "lstm", lookahead_ms: int = 90) -> AcousticModel:
+    torch.manual_seed(1)
+    options = ModelOptions(cell=cell, layers=3, width=48, conv_width=32, lookahead_ms=lookahead_ms)  # type: ignore[arg-type]
+    model = AcousticModel(options).eval()
+    with torch.no_grad():
+        model.ahead.normal_(std=0.5)
+        model.set_normalisation(torch.full((80,), -6.0), torch.full((80,), 4.0))
+    return model
+
+
+def frames(batch: int, length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, length, 80, generator=torch.Generator().manual_seed(seed)) * 4 - 6
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@torch.inference_mode()
+def test_chunks_give_what_the_whole_gives(cell) -> None:
+    """Carrying the state, three chunks of unequal length give the logits and the state of one call."""
+    model = small_model(cell)
+    x = frames(2, 60)
+    whole, after = model(x, model.initial_state(2))
+    state, parts = model.initial_state(2), []
+    for start, end in [(0, 3), (3, 36), (36, 60)]:
+        logits, state = model(x[:, start:end], state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+    for name in ("frames", "h", "c", "ahead"):
+        torch.testing.assert_close(getattr(state, name), getattr(after, name), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_output_sees_its_lookahead_and_no_further() -> None:
+    """A change at one step reaches outputs from that step on, which speak of `delay` steps before it."""
+    model = small_model(lookahead_ms=90)
+    x = frames(1, 60)
+    changed = x.clone()
+    changed[:, 30:] += 1.0  # from network step 10 on
+    a, _ = model(x, model.initial_state())
+    b, _ = model(changed, model.initial_state())
+    assert torch.equal(a[:, :10], b[:, :10])
+    assert not torch.equal(a[:, 10], b[:, 10])
+    # With no weight on the future, output t speaks of step t - 3 alone: the change arrives three later.
+    model.ahead[1:] = 0
+    a, _ = model(x, model.initial_state())
+    b, _ = model(changed, model.initial_state())
+    assert torch.equal(a[:, :13], b[:, :13])
+    assert not torch.equal(a[:, 13], b[:, 13])
+
+
+@torch.inference_mode()
+def test_states_can_be_stacked_and_split() -> None:
+    """Streams at different points advance together as they do alone."""
+    model = small_model()
+    x = frames(3, 24)
+    states = []
+    for i in range(3):
+        _, state = model(x[i : i + 1, : 3 * (i + 1)], model.initial_state())
+        states.append(state)
+    logits, after = model(x[:, 12:], ModelState.stack(states))
+    for i, own in enumerate(after.split()):
+        alone, expected = model(x[i : i + 1, 12:], states[i])
+        torch.testing.assert_close(logits[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(own.h, expected.h, atol=1e-5, rtol=1e-5)
+
+
+def test_the_state_does_not_grow() -> None:
+    """After any number of frames the state holds as many numbers as before the first."""
+    model = small_model()
+    state = model.initial_state()
+
+    def size(s: ModelState) -> int:
+        return s.frames.numel() + s.h.numel() + s.c.numel() + s.ahead.numel()
+
+    for length in (3, 300):
+        _, after = model(frames(1, length), state)
+        assert size(after) == size(state)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@torch.inference_mode()
+def test_the_integer_kernel_follows_the_network(cell) -> None:
+    """The 8-bit kernel's logits lie within a small part of the spread of the network's own."""
+    model = small_model(cell)
+    x = frames(4, 90)
+    expected, state = model(x, model.initial_state(4))
+    got, quantized_state = QuantizedModel(model)(x, model.initial_state(4))
+    assert (got - expected).abs().mean() < 0.02 * expected.std()
+    torch.testing.assert_close(quantized_state.frames, state.frames)
+    assert (quantized_state.h - state.h).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_integer_kernel_is_exact_in_any_company(cell) -> None:
+    """Alone or among others, in one call or in many, a stream's logits are the same in every bit."""
+    model = QuantizedModel(small_model(cell))
+    x = frames(5, 48)
+    together, _ = model(x, model.initial_state(5))
+    for i in range(5):
+        state, parts = model.initial_state(), []
+        for start in range(0, 48, 6):
+            logits, state = model(x[i : i + 1, start : start + 6], state)
+            parts.append(logits)
+        assert torch.equal(torch.cat(parts, dim=1)[0], together[i])
+
+
+def test_frames_must_fill_steps() -> None:
+    """Frames that are not a multiple of three are refused."""
+    model = small_model()
+    with pytest.raises(ValueError, match="multiples of 3"):
+        model(frames(1, 4), model.initial_state())
+
+
+def test_options_that_cannot_work_are_refused() -> None:
+    """The error names the choices."""
+    with pytest.raises(ConfigError, match="lstm, gru, rnn"):
+        ModelOptions(cell="transformer")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="multiple of 30"):
+        ModelOptions(lookahead_ms=100)

@@ -1,0 +1,284 @@
+"""The stream API on real speech with the shipped model: what the product promises."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from audio_files import write_audio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import asr
+from asr import AudioError, DecoderOptions, EndpointRule, Final, ModelError, Partial, StreamError
+from asr.score import ErrorCount, count_word_errors
+
+BEAM = DecoderOptions(method="beam", beam=4)
+
+
+def events_of(recognizer, samples, cuts=(), **options) -> list:
+    stream = recognizer.stream(16_000, **options)
+    events = []
+    for part in np.split(samples, list(cuts)):
+        events += stream.accept(part)
+    return events + stream.finish()
+
+
+def text_of(events) -> str:
+    return " ".join(event.text for event in events if isinstance(event, Final))
+
+
+def test_speech_becomes_words(recognizer, clips) -> None:
+    """Most words of five speakers are right, and none of the clips comes out empty."""
+    texts = [text_of(events_of(recognizer, clip.samples)) for clip in clips]
+    assert all(texts)
+    errors = sum((count_word_errors(c.text, t) for c, t in zip(clips, texts, strict=True)), ErrorCount())
+    assert errors.rate < 0.5
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_chunking_gives_the_same_events(recognizer, speech, data) -> None:
+    """Chunks from one sample to ten seconds: the same texts, word times and partials, bit for bit."""
+    samples = speech[: data.draw(st.integers(0, 9 * 16_000), label="length")]
+    lengths = st.one_of(st.integers(1, 3), st.integers(1, 4_000), st.integers(1, 160_000))
+    cuts, at = [], 0
+    while at < len(samples) and len(cuts) < 200:
+        at += data.draw(lengths, label="chunk")
+        cuts.append(min(at, len(samples)))
+    assert events_of(recognizer, samples, cuts) == events_of(recognizer, samples)
+
+
+def test_chunks_of_one_sample(recognizer, clips) -> None:
+    """Fed sample by sample, a stream gives the events of the whole."""
+    samples = clips[0].samples[: 16_000 * 2]
+    assert events_of(recognizer, samples, range(len(samples))) == events_of(recognizer, samples)
+
+
+@pytest.mark.parametrize("decoding", [DecoderOptions(), BEAM], ids=["greedy", "beam"])
+def test_stable_text_never_changes(recognizer, speech, decoding) -> None:
+    """Characters once called stable begin every later partial of the utterance, and its final."""
+    stable = ""
+    for event in events_of(recognizer, speech, decoding=decoding):
+        assert event.text.startswith(stable)
+        stable = "" if isinstance(event, Final) else event.text[: event.stable_chars]
+
+
+@pytest.mark.parametrize("decoding", [DecoderOptions(), BEAM], ids=["greedy", "beam"])
+def test_sixteen_streams_together_are_each_alone(recognizer, clips, decoding) -> None:
+    """Advanced together in random order and in random chunks, each stream gives the events it gives alone."""
+    rng = random.Random(7)
+    audio = [np.roll(clips[i % len(clips)].samples, 977 * i)[: 16_000 * 3 + 800 * i] for i in range(16)]
+    streams = [recognizer.stream(16_000, decoding=decoding) for _ in audio]
+    position = [0] * 16
+    events: list[list] = [[] for _ in audio]
+    pending = set(range(16))
+    while pending:
+        for i in rng.sample(sorted(pending), k=rng.randint(1, len(pending))):
+            size = rng.randint(1, 6_000)
+            streams[i].push(audio[i][position[i] : position[i] + size])
+            position[i] += size
+            if position[i] >= len(audio[i]):
+                streams[i].end()
+                pending.discard(i)
+        chosen = rng.sample(range(16), k=rng.randint(1, 16))
+        for i, new in zip(chosen, recognizer.advance([streams[i] for i in chosen]), strict=True):
+            events[i] += new
+    while any(stream.ready for stream in streams):
+        for own, new in zip(events, recognizer.advance(streams), strict=True):
+            own += new
+    for samples, own in zip(audio, events, strict=True):
+        assert own == events_of(recognizer, samples, decoding=decoding)
+
+
+def test_threads_share_a_recognizer(recognizer, clips) -> None:
+    """Streams in five threads at once give what they give one after the other."""
+    results: dict[int, list] = {}
+
+    def work(i: int) -> None:
+        results[i] = events_of(recognizer, clips[i].samples, range(0, len(clips[i].samples), 1_600))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, clip in enumerate(clips):
+        assert results[i] == events_of(recognizer, clip.samples)
+
+
+def test_word_times_are_in_order_and_absolute(recognizer, speech, clips) -> None:
+    """Over several utterances word times rise, lie in the audio, and fall where each clip does."""
+    finals = [event for event in events_of(recognizer, speech) if isinstance(event, Final)]
+    words = [word for final in finals for word in final.words]
+    for word in words:
+        assert 0 <= word.start_s < word.end_s <= len(speech) / 16_000
+        assert 0 < word.confidence <= 1
+    for before, after in itertools.pairwise(words):
+        assert before.start_s < after.start_s
+    start_s = 0.0
+    for clip in clips:
+        end_s = start_s + len(clip.samples) / 16_000
+        inside = [w.text for w in words if start_s - 0.2 < w.start_s < end_s + 0.5]
+        assert abs(len(inside) - len(clip.text.split())) <= 4
+        start_s = end_s + 1.0
+
+
+def test_pauses_end_utterances(recognizer, clips) -> None:
+    """Two clips with a second between are two finals for silence's sake, and one without rules."""
+    gap = np.zeros(20_000, dtype=np.float32)
+    samples = np.concatenate([clips[0].samples, gap, clips[2].samples, gap])
+    finals = [e for e in events_of(recognizer, samples) if isinstance(e, Final)]
+    assert len(finals) >= 2
+    assert finals[0].reason == "silence"
+    single = [e for e in events_of(recognizer, samples, rules=()) if isinstance(e, Final)]
+    assert [e.reason for e in single] == ["end"]
+    assert [w.text for w in single[0].words] == [w.text for f in finals for w in f.words]
+
+
+def test_a_long_utterance_is_ended(recognizer, clips) -> None:
+    """A rule on length ends an utterance that never pauses, and no word is lost by it."""
+    rules = (EndpointRule("length", speech=True, silence_s=0.0, length_s=2.0),)
+    finals = [e for e in events_of(recognizer, clips[0].samples, rules=rules) if isinstance(e, Final)]
+    assert len(finals) >= 2
+    assert finals[0].reason == "length"
+    whole = text_of(events_of(recognizer, clips[0].samples, rules=()))
+    assert "".join(f.text for f in finals).replace(" ", "") == whole.replace(" ", "")
+
+
+def test_silence_gives_no_events(recognizer) -> None:
+    """Half a minute of digital silence and of faint noise brings no word and no event."""
+    rng = np.random.default_rng(0)
+    assert events_of(recognizer, np.zeros(30 * 16_000, dtype=np.float32)) == []
+    assert text_of(events_of(recognizer, rng.normal(0, 1e-3, 30 * 16_000).astype(np.float32))) == ""
+
+
+def test_the_first_and_last_word_are_kept(recognizer, clips) -> None:
+    """A recording that starts and stops with its words has as many as one with silence around it."""
+    for clip in clips:
+        loud = np.flatnonzero(np.abs(clip.samples) > 0.02)
+        tight = clip.samples[loud[0] : loud[-1]]
+        roomy = np.concatenate([np.zeros(8_000, "f4"), clip.samples, np.zeros(8_000, "f4")])
+        a, b = (len(text_of(events_of(recognizer, s)).split()) for s in (tight, roomy))
+        assert abs(a - b) <= 1
+
+
+def test_other_rates_and_encodings(recognizer, clips) -> None:
+    """48 kHz bytes, stereo and 16 kHz floats of the same speech give nearly the same words."""
+    import soxr
+
+    clip = clips[0]
+    expected = text_of(events_of(recognizer, clip.samples))
+    high = soxr.resample(clip.samples, 16_000, 48_000)
+    integers = np.clip(high * 32768, -32768, 32767).astype("<i2")
+    for pcm, channels in [(integers.tobytes(), 1), (np.repeat(integers, 2).tobytes(), 2)]:
+        stream = recognizer.stream(48_000, channels=channels)
+        events = [e for i in range(0, len(pcm), 4_801) for e in stream.accept(pcm[i : i + 4_801])]
+        text = text_of(events + stream.finish())
+        assert count_word_errors(expected, text).rate < 0.25
+
+
+def test_partials_come_while_speaking(recognizer, clips) -> None:
+    """Before the speech ends there are partials, and each says something new."""
+    stream = recognizer.stream(16_000)
+    partials = [e for e in stream.accept(clips[0].samples) if isinstance(e, Partial)]
+    assert len(partials) > 5
+    for before, after in itertools.pairwise(partials):
+        assert (before.text, before.stable_chars) != (after.text, after.stable_chars)
+
+
+def test_files_and_streams_agree(recognizer, clips, tmp_path) -> None:
+    """A FLAC file transcribes to what its samples do, by path and as an open file."""
+    samples = np.rint(clips[1].samples * 32767).astype(np.int16)
+    path = write_audio(tmp_path / "clip.flac", clips[1].samples)
+    transcript = recognizer.transcribe(path)
+    assert transcript.text == text_of(events_of(recognizer, samples))
+    assert transcript.duration_s == pytest.approx(len(samples) / 16_000)
+    with path.open("rb") as file:
+        assert recognizer.transcribe(file) == transcript
+
+
+def test_the_float_model_agrees_with_the_integer_one(recognizer, clips) -> None:
+    """8-bit weights change few words: the texts of the two precisions differ in at most one word of ten."""
+    precise = asr.load(precision="float32")
+    errors = sum(
+        (
+            count_word_errors(text_of(events_of(precise, c.samples)), text_of(events_of(recognizer, c.samples)))
+            for c in clips
+        ),
+        ErrorCount(),
+    )
+    assert errors.rate <= 0.1
+
+
+def test_bad_chunks_leave_the_stream_usable(recognizer, clips) -> None:
+    """After a refused chunk of NaN the stream gives what it would have given."""
+    samples = clips[0].samples
+    stream = recognizer.stream(16_000)
+    events = stream.accept(samples[:20_000])
+    with pytest.raises(AudioError, match="NaN"):
+        stream.accept(np.full(100, np.nan, dtype=np.float32))
+    events += stream.accept(samples[20_000:]) + stream.finish()
+    assert events == events_of(recognizer, samples)
+
+
+def test_a_finished_stream_says_so(recognizer) -> None:
+    """Feeding or finishing again is an error that says what to do."""
+    stream = recognizer.stream()
+    assert stream.finish() == []
+    with pytest.raises(StreamError, match="open a new one"):
+        stream.accept(b"\0\0")
+    with pytest.raises(StreamError, match="finished already"):
+        stream.finish()
+
+
+def test_one_stream_twice_in_a_step(recognizer) -> None:
+    """Naming a stream twice in one step is refused."""
+    stream = recognizer.stream()
+    with pytest.raises(StreamError, match="twice"):
+        recognizer.advance([stream, stream])
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_a_rate_that_cannot_be(recognizer, rate) -> None:
+    """0 Hz and the like are refused with the rates that can be."""
+    with pytest.raises(AudioError, match="give one from"):
+        recognizer.stream(rate)
+
+
+def copy_model(recognizer, to):
+    shutil.copytree(recognizer.bundle.path, to, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    return to
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokens.txt", "model.toml"])
+def test_a_model_folder_with_a_file_missing(recognizer, tmp_path, name) -> None:
+    """The error names the missing file."""
+    folder = copy_model(recognizer, tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        asr.load(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokens.txt", "model.toml"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
+def test_a_model_folder_with_a_damaged_file(recognizer, tmp_path, name, damage) -> None:
+    """The error names the damaged file in one line."""
+    folder = copy_model(recognizer, tmp_path / "model")
+    data = (folder / name).read_bytes()
+    noise = np.random.default_rng(0).bytes(64)
+    (folder / name).write_bytes({"cut": data[: len(data) // 3], "noise": noise + data[64:], "empty": b""}[damage])
+    with pytest.raises(ModelError) as caught:
+        asr.load(folder)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(folder) in str(caught.value) or "tokens" in str(caught.value)
+
+
+def test_no_model_there(tmp_path) -> None:
+    """A path without a model is an error that says what a model folder is."""
+    with pytest.raises(ModelError, match="no model folder"):
+        asr.load(tmp_path / "nowhere")

@@ -1,0 +1,206 @@
+"""Training on the tests' own speech: it learns, it resumes, it scores, and it says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import asr
+from asr.errors import ConfigError, DataError
+from asr.features import FeatureOptions
+from asr.train.augment import Augmenter, AugmentOptions
+from asr.train.batches import plan_epoch
+from asr.train.config import find_paths, load_config
+from asr.train.corpus import SampleCache, read_corpus
+from asr.train.trainer import Trainer, train
+
+DATA = Path(__file__).parent / "data"
+CONFIG = """
+[data]
+train = ["clips.jsonl"]
+dev = ["clips.jsonl"]
+noise = ["noise.tar"]
+rooms = ["noise.tar"]
+[model]
+cell = "{cell}"
+layers = 2
+width = 32
+conv_width = 16
+lookahead_ms = 60
+[training]
+steps = {steps}
+batch_s = 12.0
+min_lines = 2
+warmup_steps = 4
+check_every = 1000
+checkpoint_minutes = 0.0
+sorted_epochs = 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A corpus of the five clips as a manifest and a shard, and one clip of noise."""
+    (tmp_path / "clips.jsonl").write_text((DATA / "transcripts.jsonl").read_text())
+    with tarfile.open(tmp_path / "clips.tar", "w") as tar:
+        for path in sorted(DATA.glob("*.opus")):
+            tar.add(path, path.name)
+    with tarfile.open(tmp_path / "noise.tar", "w") as tar:
+        tar.add(sorted(DATA.glob("*.opus"))[0], "noise.opus")
+    return tmp_path
+
+
+def write_config(folder: Path, steps: int, cell: str = "lstm") -> Path:
+    path = folder / "config.toml"
+    path.write_text(CONFIG.format(steps=steps, cell=cell))
+    return path
+
+
+def losses(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_trained_model_can_be_loaded(folder, cell, clips) -> None:
+    """A few steps with each cell write a model folder that recognises without error."""
+    train(load_config(write_config(folder, 3, cell)), folder, folder / "run", "cpu")
+    recognizer = asr.load(folder / "run" / "model")
+    assert recognizer.bundle.model.options.cell == cell
+    recognizer.transcribe(clips[0].path)
+
+
+def test_training_lowers_the_loss(folder) -> None:
+    """Forty steps on five utterances take the loss well down."""
+    config = load_config(write_config(folder, 40))
+    trainer = Trainer(config, folder, folder / "run", "cpu")
+    batch = next(iter(trainer._batches()))
+    first = trainer._train_step(batch)
+    trainer.run()
+    assert trainer._train_step(batch) < 0.7 * first
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(folder) -> None:
+    """Six steps, and three and then three more, end with the same weights, bit for bit."""
+    config = load_config(write_config(folder, 6))
+    train(config, folder, folder / "whole", "cpu")
+    first = Trainer(config, folder, folder / "parts", "cpu")
+    for batch, _ in zip(first._batches(), range(3), strict=False):
+        first._train_step(batch)
+        first.step, first.batch = first.step + 1, first.batch + 1
+    first._save_checkpoint()
+    train(config, folder, folder / "parts", "cpu")
+    whole, parts = (torch.load(folder / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 6
+    for name, value in whole["model"].items():
+        assert torch.equal(value, parts["model"][name]), name
+    for name, value in whole["average"].items():
+        assert torch.equal(value, parts["average"][name]), name
+
+
+def test_an_epoch_holds_every_utterance_once() -> None:
+    """Joined or not, sorted or not, each utterance is in exactly one batch, and batches keep their size."""
+    seconds = np.random.default_rng(0).uniform(0.3, 12, 500)
+    for by_length in (True, False):
+        batches = plan_epoch(seconds, range(500), 60.0, 4, 1, 0, by_length, 0.5, 15.0)
+        assert sorted(i for batch in batches for line in batch for i in line) == list(range(500))
+        for batch in batches:
+            longest = max(seconds[line].sum() for line in map(np.array, batch))
+            assert len(batch) <= 4 or longest * len(batch) <= 60.0 * 1.3
+
+
+def test_augmentation_is_repeatable_and_changes_the_audio(clips) -> None:
+    """The same generator gives the same frames, another one others; nothing is ever not finite."""
+    features = FeatureOptions()
+    strong = AugmentOptions(noise=1.0, room=1.0, narrowband=1.0)
+    augmenter = Augmenter(strong, features, noises=[clips[1].samples], rooms=[clips[2].samples[:4_000]])
+    a, b, c = (augmenter(clips[0].samples, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert a.shape != c.shape or not torch.equal(a, c)
+    assert torch.isfinite(a).all()
+    masked = a.clone()
+    augmenter.mask(masked, a.mean(dim=0), np.random.default_rng(3))
+    assert masked.shape == a.shape
+    assert not torch.equal(masked, a)
+
+
+def test_librispeech_folders_are_read(tmp_path, clips) -> None:
+    """A folder of SPEAKER/CHAPTER with a .trans.txt and audio beside it is a corpus."""
+    chapter = tmp_path / "174" / "50561"
+    chapter.mkdir(parents=True)
+    (chapter / "174-50561-0000.opus").write_bytes(clips[0].path.read_bytes())
+    (chapter / "174-50561.trans.txt").write_text("174-50561-0000 HE HAD NEVER BEEN\n")
+    (utterance,) = read_corpus(tmp_path)
+    assert utterance.text == "he had never been"
+    cache = SampleCache(tmp_path, [utterance], 16_000, tmp_path / "cache")
+    np.testing.assert_allclose(cache[0], clips[0].samples, atol=1e-4)
+
+
+def test_a_manifest_that_names_missing_audio(folder) -> None:
+    """The error names the line and the utterance."""
+    with (folder / "clips.jsonl").open("a") as file:
+        file.write('{"id": "ghost", "text": "boo"}\n')
+    with pytest.raises(DataError, match=r"clips\.jsonl:6: .*ghost"):
+        read_corpus(folder / "clips.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nlayer = 4\n", "unknown key 'layer'"),
+        ("[modle]\n", r"unknown table \[modle\]"),
+        ('[training]\nsteps = "many"\n', "steps must be int"),
+        ("[model]\nlookahead_ms = 25\n", "multiple of 30"),
+        ("[model\n", "not valid TOML"),
+        ("[model]\nmels = 40\n", "must equal"),
+    ],
+)
+def test_slips_in_a_configuration(tmp_path, text, message) -> None:
+    """A misspelt or impossible option is an error that names it."""
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "c.toml")
+
+
+def test_a_pattern_that_finds_nothing(tmp_path) -> None:
+    """The error names the pattern."""
+    with pytest.raises(ConfigError, match="nothing-like-it"):
+        find_paths(("nothing-like-it-*.jsonl",), tmp_path)
+
+
+def run_cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "asr.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_share_the_work(folder) -> None:
+    """``asr train --processes 2`` trains to the end and writes a model."""
+    done = run_cli("train", write_config(folder, 2), "--output", folder / "run", "--device", "cpu", "--processes", "2")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "run" / "model" / "weights.safetensors").exists()
+
+
+def test_evaluate_prints_a_table_and_writes_hypotheses(folder, recognizer) -> None:
+    """``asr evaluate`` prints rates and counts per corpus, and every hypothesis goes to the file."""
+    out = folder / "hypotheses.jsonl"
+    done = run_cli("evaluate", recognizer.bundle.path, folder / "clips.jsonl", "--output", out, "--cache", folder / "c")
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.splitlines()
+    assert header.split() == ["corpus", "utts", "words", "WER", "%", "CER", "%", "ins", "del", "sub", "RTF"]
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert int(row.split()[1]) == len(rows) == 5
+    assert int(row.split()[2]) == sum(len(r["reference"].split()) for r in rows)
+    assert all(r["hypothesis"] for r in rows)
+
+
+def test_train_reports_a_bad_configuration(tmp_path) -> None:
+    """``asr train`` with a missing file is one line and status 1."""
+    done = run_cli("train", tmp_path / "none.toml")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot read" in done.stderr
