@@ -1,15 +1,20 @@
 """The acoustic model: a unidirectional recurrent network whose whole memory is one explicit value.
 
-    frames (B, T, mels)                           10 ms each
-      -> normalise by the training data's mean and deviation
-      -> two convolutions over time, the second with stride 3     30 ms each from here on
-      -> layers x [ x + dropout(cell(norm(x))) ]                  cell: lstm, gru or rnn
-      -> lookahead: a weighted sum with the next few outputs
+    frames (B, T, mels)                                         10 ms each
+      -> minus a running mean of the stream, over the training data's deviation
+      -> two convolutions over time, the second with stride 3    30 ms each from here on
+      -> blocks x [ x + relu(conv5(norm(x))) ]                   all lookahead is here
+      -> layers x [ x + cell(norm(x)) ]                          cell: lstm, gru or rnn
       -> norm -> linear -> logits (B, T / 3, tokens)
 
 There is no padding inside: what a convolution needs from before the chunk is in the state, and what
-the lookahead needs from after it makes the output late instead. So a recording cut into chunks gives
-what it gives whole.
+the lookahead needs from after it makes the output late instead::
+
+    inputs of a block   t-4  t-3  t-2  t-1   t
+                          \\    \\    |    /   /
+    its output                     t            = x[t-2] + relu(conv(...)): speaks of t-2, comes at t
+
+So a recording cut into chunks gives what it gives whole.
 """
 
 from __future__ import annotations
@@ -25,8 +30,12 @@ from torch import Tensor, nn
 from asr.errors import ConfigError
 
 FRAME_REDUCTION = 3  # three 10 ms frames make one step of the network: characters need more than one step per 40 ms
-_CONV_TAPS = 3  # taps of each of the two convolutions
+_CONV_TAPS = 3  # taps of each of the two first convolutions
 _CONV_HISTORY = 2 * (_CONV_TAPS - 1) + 1 - FRAME_REDUCTION  # input frames before a chunk that its first output reads: 2
+BLOCK_TAPS = 5  # taps of a block's convolution
+_BLOCK_AHEAD = BLOCK_TAPS // 2  # of which so many may lie in the future
+PRIOR_FRAMES = 100  # weight of the training data's mean in the running mean: one second
+MEMORY_FRAMES = 2_000  # the running mean forgets what is longer ago than about this: twenty seconds
 
 
 @dataclass(frozen=True)
@@ -36,25 +45,36 @@ class ModelOptions:
     mels: int = 80  # must be the feature extractor's
     tokens: int = 29  # must be the tokeniser's
     cell: Literal["lstm", "gru", "rnn"] = "lstm"  # what carries memory from step to step
-    layers: int = 4  # depth buys accuracy until about six
-    width: int = 512  # units per layer; cost grows with its square
+    layers: int = 3  # recurrent layers: each is slow to train, and the place where context is kept
+    blocks: int = 3  # convolution blocks before them: quick to train, 120 ms of context each
+    width: int = 384  # units per layer; cost grows with its square
     conv_width: int = 256  # channels of the first convolution
     lookahead_ms: int = 120  # future the output may see; all of it is added latency
-    dropout: float = 0.1  # on each layer's output, in training
-    middle_ctc: bool = True  # a second CTC output half way up, in training only
+    dropout: float = 0.05  # on each block's and layer's output, in training
+    middle_ctc: bool = True  # a second CTC output below the recurrent layers, in training only
 
     def __post_init__(self) -> None:
         if self.cell not in _CELLS:
             raise ConfigError(f"unknown cell {self.cell!r}: choose one of {', '.join(_CELLS)}")
-        if min(self.mels, self.tokens, self.layers, self.width, self.conv_width) < 1:
-            raise ConfigError("mels, tokens, layers, width and conv_width must be at least 1")
-        if self.lookahead_ms < 0 or self.lookahead_ms % (10 * FRAME_REDUCTION):
-            raise ConfigError(f"lookahead_ms must be a multiple of {10 * FRAME_REDUCTION}, not {self.lookahead_ms}")
+        if min(self.mels, self.tokens, self.layers, self.width, self.conv_width) < 1 or self.blocks < 0:
+            raise ConfigError("mels, tokens, layers, width and conv_width must be at least 1, blocks at least 0")
+        step_ms = 10 * FRAME_REDUCTION
+        most_ms = self.blocks * _BLOCK_AHEAD * step_ms
+        if not 0 <= self.lookahead_ms <= most_ms or self.lookahead_ms % step_ms:
+            raise ConfigError(
+                f"lookahead_ms must be a multiple of {step_ms} from 0 to {most_ms} with {self.blocks} blocks, "
+                f"not {self.lookahead_ms}"
+            )
 
     @property
     def delay(self) -> int:
         """How many outputs late the logits come: output ``t`` speaks of step ``t - delay``."""
         return self.lookahead_ms // (10 * FRAME_REDUCTION)
+
+    @property
+    def block_delays(self) -> tuple[int, ...]:
+        """How late each block's output comes: the first blocks look ahead, as far as their taps reach."""
+        return tuple(min(_BLOCK_AHEAD, max(0, self.delay - _BLOCK_AHEAD * i)) for i in range(self.blocks))
 
 
 _CELLS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -64,36 +84,32 @@ _CELLS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": n
 class ModelState:
     """All that the network remembers of a batch of streams. Its size does not depend on their length."""
 
-    frames: Tensor  # (B, 2, mels): normalised frames that the convolutions still need
-    h: Tensor  # (layers, B, width): hidden state of each layer
-    c: Tensor  # (layers, B, width): cell state of each layer; (layers, B, 0) for gru and rnn
-    ahead: Tensor  # (B, delay, width): outputs that wait for their future
+    mean: Tensor  # (B, mels): running mean of the frames
+    count: Tensor  # (B, 1): how many frames it stands for
+    frames: Tensor  # (B, 2, mels): normalised frames that the first convolutions still need
+    steps: Tensor  # (B, blocks, 4, width): inputs that each block still needs
+    h: Tensor  # (B, layers, width): hidden state of each layer
+    c: Tensor  # (B, layers, width): cell state of each layer; (B, layers, 0) for gru and rnn
 
     @staticmethod
     def stack(states: Sequence[ModelState]) -> ModelState:
         """One state for a batch, of the states of its members, in order."""
-        return ModelState(
-            frames=torch.cat([state.frames for state in states]),
-            h=torch.cat([state.h for state in states], dim=1),
-            c=torch.cat([state.c for state in states], dim=1),
-            ahead=torch.cat([state.ahead for state in states]),
-        )
+        return ModelState(*(torch.cat(parts) for parts in zip(*(state.tensors() for state in states), strict=True)))
 
     def split(self) -> list[ModelState]:
         """The states of the batch's members: the inverse of `stack`. Each owns its memory."""
-        return [
-            ModelState(
-                frames=self.frames[i : i + 1].clone(),
-                h=self.h[:, i : i + 1].clone(),
-                c=self.c[:, i : i + 1].clone(),
-                ahead=self.ahead[i : i + 1].clone(),
-            )
-            for i in range(self.h.shape[1])
-        ]
+        return [ModelState(*(part[i : i + 1].clone() for part in self.tensors())) for i in range(len(self.mean))]
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All parts, in order; the batch is the first dimension of each."""
+        return self.mean, self.count, self.frames, self.steps, self.h, self.c
 
 
 class AcousticModel(nn.Module):
     """See the top of this file. ``logits, state = model(frames, state)``."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, options: ModelOptions) -> None:
         super().__init__()
@@ -103,29 +119,30 @@ class AcousticModel(nn.Module):
         self.register_buffer("scale", torch.ones(options.mels))
         self.conv1 = nn.Conv1d(options.mels, options.conv_width, _CONV_TAPS)
         self.conv2 = nn.Conv1d(options.conv_width, width, _CONV_TAPS, stride=FRAME_REDUCTION)
+        self.block_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(options.blocks))
+        # A linear map of five steps laid end to end: the same as a convolution, and faster on time-major data.
+        self.blocks = nn.ModuleList(nn.Linear(BLOCK_TAPS * width, width) for _ in range(options.blocks))
         cell = _CELLS[options.cell]
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(options.layers))
         self.cells = nn.ModuleList(cell(width, width) for _ in range(options.layers))
-        # Row convolution: each unit has its own weights over itself and the next `delay` outputs.
-        self.ahead = nn.Parameter(torch.zeros(options.delay + 1, width))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, options.tokens)
         self.middle = nn.Linear(width, options.tokens) if options.middle_ctc else None
         self._initialise()
 
-    mean: Tensor
-    scale: Tensor
-
     def _initialise(self) -> None:
         with torch.no_grad():
-            self.ahead[0] = 1.0
+            for block in self.blocks:
+                assert isinstance(block, nn.Linear)
+                nn.init.kaiming_normal_(block.weight, nonlinearity="relu")
+                nn.init.zeros_(block.bias)
             for cell in self.cells:
                 for name, value in cell.named_parameters():
                     if name.startswith("weight_hh"):
-                        for block in value.chunk(value.shape[0] // self.options.width):
-                            nn.init.orthogonal_(block)
+                        for part in value.chunk(value.shape[0] // self.options.width):
+                            nn.init.orthogonal_(part)
                     elif name.startswith("weight_ih"):
-                        nn.init.normal_(value, std=1 / math.sqrt(self.options.width))
+                        nn.init.normal_(value, std=1 / math.sqrt(3 * self.options.width))
                     else:
                         nn.init.zeros_(value)
                         # A forget gate that starts open lets gradients reach far back.
@@ -141,19 +158,13 @@ class AcousticModel(nn.Module):
         """The state before the first frame of ``batch`` streams."""
         o, like = self.options, self.output.weight
         return ModelState(
+            mean=self.mean.expand(batch, -1).clone(),
+            count=like.new_full((batch, 1), PRIOR_FRAMES),
             frames=like.new_zeros(batch, _CONV_HISTORY, o.mels),
-            h=like.new_zeros(o.layers, batch, o.width),
-            c=like.new_zeros(o.layers, batch, o.width if o.cell == "lstm" else 0),
-            ahead=like.new_zeros(batch, o.delay, o.width),
+            steps=like.new_zeros(batch, o.blocks, BLOCK_TAPS - 1, o.width),
+            h=like.new_zeros(batch, o.layers, o.width),
+            c=like.new_zeros(batch, o.layers, o.width if o.cell == "lstm" else 0),
         )
-
-    def _drop(self, out: Tensor) -> Tensor:
-        """Dropout with one mask per sequence, the same at all its steps: a recurrent layer cannot average it away."""
-        rate = self.options.dropout
-        if not self.training or rate == 0:
-            return out
-        keep = torch.rand(1, *out.shape[1:], device=out.device) >= rate
-        return out * (keep.to(out.dtype) / (1 - rate))
 
     def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Advance a batch by some frames.
@@ -174,33 +185,75 @@ class AcousticModel(nn.Module):
         """As `forward`, with the logits of the middle output second: what training needs."""
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
-        x = torch.cat([state.frames, (frames - self.mean) * self.scale], dim=1)  # (B, 2 + T, mels)
-        history = x[:, x.shape[1] - _CONV_HISTORY :]
+        normal, mean, count = self._normalise(frames, state.mean, state.count)
+        x = torch.cat([state.frames, normal], dim=1)  # (B, 2 + T, mels)
         y = torch.relu(self.conv1(x.transpose(1, 2)))  # (B, conv_width, T)
-        z = self.conv2(y).permute(2, 0, 1).contiguous()  # (T / 3, B, width): recurrent layers want time first
+        z = self.conv2(y).permute(2, 0, 1).contiguous()  # (S, B, width), S = T / 3: recurrent layers want time first
+        steps = len(z)
+
+        buffers: list[Tensor] = []
+        for i, (norm, block, delay) in enumerate(
+            zip(self.block_norms, self.blocks, self.options.block_delays, strict=True)
+        ):
+            past = state.steps[:, i].transpose(0, 1).to(z.dtype)
+            z = torch.cat([past, z])  # (4 + S, B, width)
+            buffers.append(z[steps:].transpose(0, 1).float())
+            normed = norm(z)
+            taps = torch.cat([normed[k : k + steps] for k in range(BLOCK_TAPS)], dim=-1)  # (S, B, 5 * width)
+            start = BLOCK_TAPS - 1 - delay
+            z = z[start : start + steps] + self._drop(torch.relu(block(taps)))
 
         middle: Tensor | None = None
+        if self.middle is not None and self.training:
+            middle = self.middle(z).transpose(0, 1)
         hs: list[Tensor] = []
         cs: list[Tensor] = []
         for i, (norm, cell) in enumerate(zip(self.norms, self.cells, strict=True)):
-            h, c = state.h[i : i + 1], state.c[i : i + 1]
-            out, memory = cell(norm(z), (h, c) if self.options.cell == "lstm" else h)
-            h, c = memory if self.options.cell == "lstm" else (memory, c)
-            hs.append(h)
-            cs.append(c)
+            h, c = state.h[:, i][None].contiguous(), state.c[:, i][None].contiguous()
+            if self.options.cell == "lstm":
+                out, (h, c) = cell(norm(z), (h, c))
+            else:
+                out, h = cell(norm(z), h)
+            hs.append(h[0].float())
+            cs.append(c[0].float())
             z = z + self._drop(out)
-            if self.middle is not None and self.training and i + 1 == (self.options.layers + 1) // 2:
-                middle = self.middle(z).transpose(0, 1)
 
-        # Output t is the weighted sum of steps t - delay ... t, the oldest of which it speaks of.
-        z = torch.cat([state.ahead.transpose(0, 1).to(z.dtype), z])  # (delay + T / 3, B, width)
-        delay, steps = self.options.delay, frames.shape[1] // FRAME_REDUCTION
-        ahead = self.ahead.to(z.dtype)
-        summed = z[:steps] * ahead[0]
-        for i in range(1, delay + 1):
-            summed = torch.addcmul(summed, z[i : i + steps], ahead[i])
-        logits = self.output(self.norm(summed)).transpose(0, 1)
+        logits = self.output(self.norm(z)).transpose(0, 1)
+        steps_after = torch.stack(buffers, dim=1) if buffers else state.steps
         after = ModelState(
-            frames=history, h=torch.cat(hs).float(), c=torch.cat(cs).float(), ahead=z[steps:].transpose(0, 1).float()
+            mean=mean,
+            count=count,
+            frames=x[:, x.shape[1] - _CONV_HISTORY :],
+            steps=steps_after,
+            h=torch.stack(hs, dim=1),
+            c=torch.stack(cs, dim=1),
         )
         return logits, middle, after
+
+    def _normalise(self, frames: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Subtract from each frame the mean of the stream up to and with it, and scale.
+
+        The mean starts as the training data's with the weight of a second, follows the stream's own
+        level and colour, and forgets what is long ago.
+        """
+        # While nothing is forgotten the running mean is a cumulative sum; the recursion is only for long streams.
+        length = frames.shape[1]
+        counts = count + torch.arange(1, length + 1, dtype=count.dtype, device=count.device)  # (B, T)
+        if bool((counts[:, -1] <= MEMORY_FRAMES).all()):
+            means = (mean * count)[:, None] + frames.cumsum(dim=1)
+            means = means / counts[:, :, None]
+            return (frames - means) * self.scale, means[:, -1], counts[:, -1:]
+        rows = []
+        for t in range(length):
+            count = (count + 1).clamp_max(MEMORY_FRAMES)
+            mean = mean + (frames[:, t] - mean) / count
+            rows.append(mean)
+        return (frames - torch.stack(rows, dim=1)) * self.scale, mean, count
+
+    def _drop(self, out: Tensor) -> Tensor:
+        """Dropout with one mask per sequence, the same at all its steps: a recurrent layer cannot average it away."""
+        rate = self.options.dropout
+        if not self.training or rate == 0:
+            return out
+        keep = torch.rand(1, *out.shape[1:], device=out.device) >= rate
+        return out * (keep.to(out.dtype) / (1 - rate))

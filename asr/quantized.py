@@ -11,6 +11,7 @@ Compiled by Numba at first use and cached on disk; it releases the GIL while it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from numba import njit
 from torch import Tensor
 
 from asr.errors import ModelError
-from asr.model import FRAME_REDUCTION, AcousticModel, ModelOptions, ModelState
+from asr.model import BLOCK_TAPS, FRAME_REDUCTION, MEMORY_FRAMES, AcousticModel, ModelOptions, ModelState
 
 _WEIGHT_PEAK = 127
 _INPUT_PEAK = 8191  # 14 bits: exact sums of up to 2064 products fit 32 bits
@@ -38,17 +39,22 @@ class _Linear(NamedTuple):
     bias: Array  # (outputs,) float32
 
 
-class _Stack(NamedTuple):
-    """The recurrent layers' parameters, each stacked over the layers."""
+class _Normed(NamedTuple):
+    """Layer normalisations and the products after them, each part stacked over the layers."""
 
     norm_weight: Array  # (layers, width)
     norm_bias: Array
-    input_weight: Array  # (layers, gates * width, width) int8
-    input_scale: Array  # (layers, gates * width)
-    input_bias: Array
-    memory_weight: Array  # as the input's, for the hidden state
-    memory_scale: Array
-    memory_bias: Array
+    weight: Array  # (layers, outputs, inputs) int8
+    scale: Array  # (layers, outputs)
+    bias: Array
+
+
+class _Memory(NamedTuple):
+    """The products with the hidden state, stacked over the layers."""
+
+    weight: Array  # (layers, gates * width, width) int8
+    scale: Array  # (layers, gates * width)
+    bias: Array
 
 
 class QuantizedModel:
@@ -59,32 +65,33 @@ class QuantizedModel:
 
     def __init__(self, model: AcousticModel) -> None:
         options = model.options
-        longest = max(3 * options.mels, 3 * options.conv_width, options.width)
+        longest = max(3 * options.mels, 3 * options.conv_width, BLOCK_TAPS * options.width)
         if longest > _LONGEST_SUM:
             raise ModelError(
                 f"the 8-bit kernel cannot add {longest} products, only {_LONGEST_SUM}: load with precision='float32'"
             )
         self.options: ModelOptions = options
         self._initial = model.initial_state
-        self._mean, self._scale = _array(model.mean), _array(model.scale)
+        self._scale = _array(model.scale)
         # Taps of a convolution are laid out as the frames are in memory: (outputs, taps * channels).
-        self._conv1 = _quantize(
-            _array(model.conv1.weight.permute(0, 2, 1)).reshape(options.conv_width, -1), _array(model.conv1.bias)
+        self._conv1 = _quantize(_taps_last(model.conv1.weight), model.conv1.bias)
+        self._conv2 = _quantize(_taps_last(model.conv2.weight), model.conv2.bias)
+        self._blocks = _Normed(
+            _stacked([norm.weight for norm in model.block_norms], options.width),
+            _stacked([norm.bias for norm in model.block_norms], options.width),
+            *_stacked_linear([(block.weight, block.bias) for block in model.blocks], BLOCK_TAPS * options.width),
         )
-        self._conv2 = _quantize(
-            _array(model.conv2.weight.permute(0, 2, 1)).reshape(options.width, -1), _array(model.conv2.bias)
+        self._delays = np.array(options.block_delays, dtype=np.int64)
+        self._inputs = _Normed(
+            _stacked([norm.weight for norm in model.norms], options.width),
+            _stacked([norm.bias for norm in model.norms], options.width),
+            *_stacked_linear([(cell.weight_ih_l0, cell.bias_ih_l0) for cell in model.cells], options.width),
         )
-        inputs = [_quantize(_array(c.weight_ih_l0), _array(c.bias_ih_l0)) for c in model.cells]
-        memories = [_quantize(_array(c.weight_hh_l0), _array(c.bias_hh_l0)) for c in model.cells]
-        self._stack = _Stack(
-            np.stack([_array(norm.weight) for norm in model.norms]),
-            np.stack([_array(norm.bias) for norm in model.norms]),
-            *(np.stack(parts) for parts in zip(*inputs, strict=True)),
-            *(np.stack(parts) for parts in zip(*memories, strict=True)),
+        self._memory = _Memory(
+            *_stacked_linear([(cell.weight_hh_l0, cell.bias_hh_l0) for cell in model.cells], options.width)
         )
-        self._ahead = _array(model.ahead)
         self._norm = (_array(model.norm.weight), _array(model.norm.bias))
-        self._output = _quantize(_array(model.output.weight), _array(model.output.bias))
+        self._output = _quantize(model.output.weight, model.output.bias)
 
     def initial_state(self, batch: int = 1) -> ModelState:
         """See `AcousticModel.initial_state`."""
@@ -95,19 +102,19 @@ class QuantizedModel:
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
-        after = ModelState(*(torch.empty_like(part) for part in (state.frames, state.h, state.c, state.ahead)))
+        after = ModelState(*(part.clone(memory_format=torch.contiguous_format) for part in state.tensors()))
         logits = torch.empty(batch, steps, self.options.tokens)
         _advance(  # type: ignore[call-arg]
             frames.contiguous().numpy(),
-            *(part.contiguous().numpy() for part in (state.frames, state.h, state.c, state.ahead)),
-            *(part.numpy() for part in (after.frames, after.h, after.c, after.ahead)),
+            *(part.numpy() for part in after.tensors()),
             logits.numpy(),
-            self._mean,
             self._scale,
             self._conv1,
             self._conv2,
-            self._stack,
-            self._ahead,
+            self._blocks,
+            self._delays,
+            self._inputs,
+            self._memory,
             self._norm,
             self._output,
             _CELL_CODES[self.options.cell],
@@ -120,10 +127,27 @@ def _array(value: object) -> Array:
     return np.ascontiguousarray(value.detach().float().numpy())
 
 
-def _quantize(weight: Array, bias: Array) -> _Linear:
-    peak = np.maximum(np.abs(weight).max(axis=1), 1e-12)
+def _taps_last(weight: Tensor) -> Tensor:
+    """A convolution's weight ``(outputs, channels, taps)`` as ``(outputs, taps * channels)``."""
+    return weight.permute(0, 2, 1).flatten(1)
+
+
+def _quantize(weight: object, bias: object) -> _Linear:
+    values = _array(weight)
+    peak = np.maximum(np.abs(values).max(axis=1), 1e-12)
     scale = (peak / _WEIGHT_PEAK).astype(np.float32)
-    return _Linear(np.rint(weight / scale[:, None]).astype(np.int8), scale, bias)
+    return _Linear(np.rint(values / scale[:, None]).astype(np.int8), scale, _array(bias))
+
+
+def _stacked(values: Sequence[object], width: int) -> Array:
+    return np.stack([_array(value) for value in values]) if values else np.zeros((0, width), np.float32)
+
+
+def _stacked_linear(layers: Sequence[tuple[object, object]], inputs: int) -> tuple[Array, Array, Array]:
+    if not layers:
+        return np.zeros((0, 1, inputs), np.int8), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
+    parts = [_quantize(weight, bias) for weight, bias in layers]
+    return np.stack([p.weight for p in parts]), np.stack([p.scale for p in parts]), np.stack([p.bias for p in parts])
 
 
 # --- The kernel. Written for LLVM's vectoriser: plain loops over contiguous rows, no fast-math, so that
@@ -218,85 +242,107 @@ def _cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _first_convolutions(frames, mean, count, past, scale, conv1, conv2, integers, z):  # type: ignore[no-untyped-def]
+    """Normalise one stream's frames, ``(T, mels)``, and reduce them to steps, into ``z``, ``(T / 3, width)``."""
+    length, mels = frames.shape
+    channels = conv1.weight.shape[0]
+    history = past.shape[0]
+    x = np.empty((history + length, mels), np.float32)
+    y = np.empty((length, channels), np.float32)
+    x[:history] = past
+    for t in range(length):
+        count[0] = min(count[0] + np.float32(1.0), np.float32(MEMORY_FRAMES))
+        for i in range(mels):
+            mean[i] += (frames[t, i] - mean[i]) / count[0]
+            x[history + t, i] = (frames[t, i] - mean[i]) * scale[i]
+    past[:] = x[length:]
+    for t in range(length):
+        window = integers[: 3 * mels]
+        s = _to_integers(x[t : t + 3].reshape(3 * mels), window)
+        _product(conv1.weight, conv1.scale, conv1.bias, window, s, y[t])
+        for i in range(channels):
+            y[t, i] = max(y[t, i], np.float32(0.0))
+    for t in range(length // 3):
+        window = integers[: 3 * channels]
+        s = _to_integers(y[3 * t : 3 * t + 3].reshape(3 * channels), window)
+        _product(conv2.weight, conv2.scale, conv2.bias, window, s, z[t])
+
+
+@njit(nogil=True, cache=True)
+def _block(norm_weight, norm_bias, weight, scale, bias, delay, past, integers, z):  # type: ignore[no-untyped-def]
+    """One convolution block of one stream, in place on ``z``, ``(S, width)``."""
+    steps, width = z.shape
+    history = past.shape[0]
+    x = np.empty((history + steps, width), np.float32)
+    normed = np.empty((history + steps, width), np.float32)
+    out = np.empty(width, np.float32)
+    x[:history] = past
+    x[history:] = z
+    past[:] = x[steps:]
+    for t in range(history + steps):
+        _normalize(x[t], norm_weight, norm_bias, normed[t])
+    window = integers[: (history + 1) * width]
+    for t in range(steps):
+        s = _to_integers(normed[t : t + history + 1].reshape((history + 1) * width), window)
+        _product(weight, scale, bias, window, s, out)
+        for i in range(width):
+            z[t, i] = x[history + t - delay, i] + max(out[i], np.float32(0.0))
+
+
+@njit(nogil=True, cache=True)
 def _advance(  # type: ignore[no-untyped-def]
     frames,
-    frames0,
-    h0,
-    c0,
-    ahead0,
-    frames1,
-    h1,
-    c1,
-    ahead1,
-    logits,
     mean,
+    count,
+    past,
+    steps_past,
+    h,
+    c,
+    logits,
     scale,
     conv1,
     conv2,
-    stack,
-    ahead,
+    blocks,
+    delays,
+    inputs,
+    memory,
     norm,
     output,
     code,
 ):
-    """The whole network for a batch. ``*0`` is the state before, ``*1`` after; layers outermost, so that a
-    layer's weights stay in the CPU's cache while all streams pass through them."""
+    """The whole network for a batch, its state updated in place; layers outermost, so that a layer's weights
+    stay in the CPU's cache while all streams pass through them."""
     batch, length, mels = frames.shape
-    steps = length // 3
-    layers, width = h0.shape[0], h0.shape[2]
+    steps, layers, width = length // 3, h.shape[1], h.shape[2]
     channels = conv1.weight.shape[0]
-    history, delay = frames0.shape[1], ahead0.shape[1]
-    z = np.empty((batch, delay + steps, width), np.float32)
-    integers = np.empty(max(3 * mels, 3 * channels, width), np.int16)
-
-    x = np.empty((history + length, mels), np.float32)
-    y = np.empty((length, channels), np.float32)
-    for b in range(batch):
-        x[:history] = frames0[b]
-        for t in range(length):
-            for i in range(mels):
-                x[history + t, i] = (frames[b, t, i] - mean[i]) * scale[i]
-        frames1[b] = x[length:]
-        for t in range(length):
-            window = integers[: 3 * mels]
-            s = _to_integers(x[t : t + 3].reshape(3 * mels), window)
-            _product(conv1.weight, conv1.scale, conv1.bias, window, s, y[t])
-            for i in range(channels):
-                y[t, i] = max(y[t, i], np.float32(0.0))
-        for t in range(steps):
-            window = integers[: 3 * channels]
-            s = _to_integers(y[3 * t : 3 * t + 3].reshape(3 * channels), window)
-            _product(conv2.weight, conv2.scale, conv2.bias, window, s, z[b, delay + t])
-
-    normed = np.empty(width, np.float32)
+    z = np.empty((batch, steps, width), np.float32)
+    integers = np.empty(max(3 * mels, 3 * channels, (steps_past.shape[2] + 1) * width), np.int16)
     vector = integers[:width]
-    gates = stack.input_bias.shape[1]
-    gx = np.empty(gates, np.float32)
-    gh = np.empty(gates, np.float32)
+    normed = np.empty(width, np.float32)
+    gx = np.empty(inputs.bias.shape[1], np.float32)
+    gh = np.empty(inputs.bias.shape[1], np.float32)
+
+    for b in range(batch):
+        _first_convolutions(frames[b], mean[b], count[b], past[b], scale, conv1, conv2, integers, z[b])
+    for k in range(steps_past.shape[1]):
+        for b in range(batch):
+            _block(
+                blocks.norm_weight[k], blocks.norm_bias[k], blocks.weight[k], blocks.scale[k], blocks.bias[k],
+                delays[k], steps_past[b, k], integers, z[b],
+            )  # fmt: skip
     for layer in range(layers):
         for b in range(batch):
-            h1[layer, b] = h0[layer, b]
-            c1[layer, b] = c0[layer, b]
-            for t in range(delay, delay + steps):
-                _normalize(z[b, t], stack.norm_weight[layer], stack.norm_bias[layer], normed)
+            for t in range(steps):
+                _normalize(z[b, t], inputs.norm_weight[layer], inputs.norm_bias[layer], normed)
                 s = _to_integers(normed, vector)
-                _product(stack.input_weight[layer], stack.input_scale[layer], stack.input_bias[layer], vector, s, gx)
-                s = _to_integers(h1[layer, b], vector)
-                _product(stack.memory_weight[layer], stack.memory_scale[layer], stack.memory_bias[layer], vector, s, gh)
-                _cell(code, gx, gh, h1[layer, b], c1[layer, b])
+                _product(inputs.weight[layer], inputs.scale[layer], inputs.bias[layer], vector, s, gx)
+                s = _to_integers(h[b, layer], vector)
+                _product(memory.weight[layer], memory.scale[layer], memory.bias[layer], vector, s, gh)
+                _cell(code, gx, gh, h[b, layer], c[b, layer])
                 for i in range(width):
-                    z[b, t, i] += h1[layer, b, i]
-
-    summed = np.empty(width, np.float32)
+                    z[b, t, i] += h[b, layer, i]
     for b in range(batch):
-        z[b, :delay] = ahead0[b]
-        ahead1[b] = z[b, steps:]
         for t in range(steps):
-            for i in range(width):
-                summed[i] = z[b, t, i] * ahead[0, i]
-            for k in range(1, delay + 1):
-                for i in range(width):
-                    summed[i] += z[b, t + k, i] * ahead[k, i]
-            _normalize(summed, norm[0], norm[1], normed)
+            _normalize(z[b, t], norm[0], norm[1], normed)
             s = _to_integers(normed, vector)
             _product(output.weight, output.scale, output.bias, vector, s, logits[b, t])

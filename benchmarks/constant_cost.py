@@ -64,7 +64,8 @@ def main() -> None:
         rows.append((cost, resident_mib()))
         label = f"{window * 5}-{window * 5 + 5} min"
         print(f"{label:>12}{cost:>18.2f}{1000 * slowest:>18.1f}{rows[-1][1]:>14.1f}{words:>8}", flush=True)
-    print(f"last five minutes / first five: cost x{rows[-1][0] / rows[0][0]:.3f}, memory {rows[-1][1] - rows[0][1]:+.1f} MiB")
+    ratio, growth = rows[-1][0] / rows[0][0], rows[-1][1] - rows[0][1]
+    print(f"last five minutes / first five: cost x{ratio:.3f}, memory {growth:+.1f} MiB")
 
 
 if __name__ == "__main__":

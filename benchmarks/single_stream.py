@@ -56,10 +56,13 @@ def main() -> None:
                 continue
             result = json.loads(done.stdout.splitlines()[-1])
             errors = sum(
-                (count_word_errors(r, normalize(t)) for r, t in zip(references, result["texts"], strict=True)), ErrorCount()
+                (count_word_errors(r, normalize(t)) for r, t in zip(references, result["texts"], strict=True)),
+                ErrorCount(),
             )
             rtf = result["cpu_s"] / seconds
-            print(f"{name:<24}{rtf:>8.4f}{1 / rtf:>13.0f}{100 * errors.rate:>8.1f}{result['peak_mib']:>10.0f}", flush=True)
+            print(
+                f"{name:<24}{rtf:>8.4f}{1 / rtf:>13.0f}{100 * errors.rate:>8.1f}{result['peak_mib']:>10.0f}", flush=True
+            )
 
 
 if __name__ == "__main__":

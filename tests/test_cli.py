@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -138,7 +139,7 @@ def test_captions_can_be_read() -> None:
         assert 0.7 <= round(end_s - start_s, 3) <= 6.0
         assert len(text.splitlines()) <= 2
         assert max(map(len, text.splitlines())) <= 42
-    for (_, end_s, _), (start_s, _, _) in zip(cues, cues[1:], strict=False):
+    for (_, end_s, _), (start_s, _, _) in itertools.pairwise(cues):
         assert end_s <= start_s
 
 

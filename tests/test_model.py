@@ -14,10 +14,9 @@ CELLS = ["lstm", "gru", "rnn"]
 
 def small_model(cell: str = "lstm", lookahead_ms: int = 90) -> AcousticModel:
     torch.manual_seed(1)
-    options = ModelOptions(cell=cell, layers=3, width=48, conv_width=32, lookahead_ms=lookahead_ms)  # type: ignore[arg-type]
+    options = ModelOptions(cell=cell, layers=2, blocks=3, width=48, conv_width=32, lookahead_ms=lookahead_ms)  # type: ignore[arg-type]
     model = AcousticModel(options).eval()
     with torch.no_grad():
-        model.ahead.normal_(std=0.5)
         model.set_normalisation(torch.full((80,), -6.0), torch.full((80,), 4.0))
     return model
 
@@ -38,27 +37,56 @@ def test_chunks_give_what_the_whole_gives(cell) -> None:
         logits, state = model(x[:, start:end], state)
         parts.append(logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
-    for name in ("frames", "h", "c", "ahead"):
-        torch.testing.assert_close(getattr(state, name), getattr(after, name), atol=1e-5, rtol=1e-5)
+    for got, expected in zip(state.tensors(), after.tensors(), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lookahead_ms", [0, 30, 120, 180])
 @torch.inference_mode()
-def test_the_output_sees_its_lookahead_and_no_further() -> None:
-    """A change at one step reaches outputs from that step on, which speak of `delay` steps before it."""
-    model = small_model(lookahead_ms=90)
+def test_the_output_sees_its_lookahead_and_no_further(lookahead_ms) -> None:
+    """A change at one step reaches the outputs from that step on, which speak of `delay` steps before it."""
+    model = small_model(lookahead_ms=lookahead_ms)
     x = frames(1, 60)
     changed = x.clone()
-    changed[:, 30:] += 1.0  # from network step 10 on
+    changed[:, 30:] += torch.randn(30, 80)  # from network step 10 on
     a, _ = model(x, model.initial_state())
     b, _ = model(changed, model.initial_state())
     assert torch.equal(a[:, :10], b[:, :10])
     assert not torch.equal(a[:, 10], b[:, 10])
-    # With no weight on the future, output t speaks of step t - 3 alone: the change arrives three later.
-    model.ahead[1:] = 0
+    # Without the blocks' convolutions only the step that an output speaks of is left: the change comes later.
+    for block in model.blocks:
+        block.weight.zero_()
     a, _ = model(x, model.initial_state())
     b, _ = model(changed, model.initial_state())
-    assert torch.equal(a[:, :13], b[:, :13])
-    assert not torch.equal(a[:, 13], b[:, 13])
+    arrives = 10 + model.options.delay
+    assert torch.equal(a[:, :arrives], b[:, :arrives])
+    assert not torch.equal(a[:, arrives], b[:, arrives])
+
+
+@torch.inference_mode()
+def test_the_level_of_a_recording_is_soon_forgotten() -> None:
+    """Twenty decibels more leave the normalised frames nearly as they were, once some seconds have passed."""
+    model = small_model()
+    x = frames(1, 1_500)
+    (quiet, _, _), (loud, _, _) = (
+        model._normalise(v, model.initial_state().mean, model.initial_state().count) for v in (x, x + 4.6)
+    )
+    assert (loud - quiet)[:, -1].abs().max() < 0.1 < (loud - quiet)[:, 0].abs().max()
+
+
+@torch.inference_mode()
+def test_the_running_mean_is_the_same_in_any_pieces() -> None:
+    """Past the point where it starts to forget, the running mean does not depend on how frames were grouped."""
+    model = small_model()
+    x = frames(2, 3_000)
+    state = model.initial_state(2)
+    whole = model._normalise(x, state.mean, state.count)
+    mean, count, parts = state.mean, state.count, []
+    for piece in x.split(333, dim=1):
+        normal, mean, count = model._normalise(piece, mean, count)
+        parts.append(normal)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(count, whole[2])
 
 
 @torch.inference_mode()
@@ -83,7 +111,7 @@ def test_the_state_does_not_grow() -> None:
     state = model.initial_state()
 
     def size(s: ModelState) -> int:
-        return s.frames.numel() + s.h.numel() + s.c.numel() + s.ahead.numel()
+        return sum(part.numel() for part in s.tensors())
 
     for length in (3, 300):
         _, after = model(frames(1, length), state)

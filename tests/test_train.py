@@ -30,7 +30,8 @@ noise = ["noise.tar"]
 rooms = ["noise.tar"]
 [model]
 cell = "{cell}"
-layers = 2
+layers = 1
+blocks = 1
 width = 32
 conv_width = 16
 lookahead_ms = 60

@@ -19,17 +19,17 @@ _PITCH_STEP = 0.02  # pitch factors are rounded to this, so that few filterbanks
 class AugmentOptions:
     """How strongly training audio is changed. All zero turns it off."""
 
-    tempo: float = 0.1  # speaking rate is scaled by up to 1 +- this, the voice unchanged
-    pitch: float = 0.08  # the spectrum is scaled by up to 1 +- this: other vocal tracts, children
-    gain_db: float = 15.0  # level is moved by up to +- this
-    noise: float = 0.3  # share of utterances with a background noise
+    tempo: float = 0.08  # speaking rate is scaled by up to 1 +- this, the voice unchanged
+    pitch: float = 0.06  # the spectrum is scaled by up to 1 +- this: other vocal tracts, children
+    gain_db: float = 10.0  # level is moved by up to +- this
+    noise: float = 0.15  # share of utterances with a background noise
     noise_snr_db: tuple[float, float] = (5.0, 25.0)  # how far the noise lies below the speech
-    room: float = 0.2  # share of utterances played in a room
-    narrowband: float = 0.08  # share of utterances cut at telephone bandwidth
-    freq_masks: int = 2  # SpecAugment: bands of mel bins blanked
-    freq_mask_bins: int = 14  # SpecAugment: widest band
-    time_masks_per_s: float = 0.4  # SpecAugment: blanked stretches per second
-    time_mask_ms: int = 200  # SpecAugment: longest stretch
+    room: float = 0.1  # share of utterances played in a room
+    narrowband: float = 0.04  # share of utterances cut at telephone bandwidth
+    freq_masks: int = 1  # SpecAugment: bands of mel bins blanked
+    freq_mask_bins: int = 12  # SpecAugment: widest band
+    time_masks_per_s: float = 0.2  # SpecAugment: blanked stretches per second
+    time_mask_ms: int = 120  # SpecAugment: longest stretch
 
 
 @lru_cache(maxsize=64)

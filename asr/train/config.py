@@ -36,16 +36,16 @@ class DataOptions:
 class TrainingOptions:
     """How to train."""
 
-    steps: int = 5_000  # optimiser steps in all; the learning rate reaches zero at the last
-    batch_s: float = 240.0  # seconds of audio in a batch, padding included
-    min_lines: int = 40  # but at least so many lines, however long: recurrent layers are slow on few
-    learning_rate: float = 2e-3  # its peak
-    warmup_steps: int = 300  # it rises from zero over these
+    steps: int = 6_000  # optimiser steps in all; the learning rate reaches zero at the last
+    batch_s: float = 80.0  # seconds of audio in a batch, padding included
+    min_lines: int = 10  # but at least so many lines, however long: recurrent layers are slow on few
+    learning_rate: float = 1.5e-3  # its peak
+    warmup_steps: int = 100  # it rises from zero over these
     weight_decay: float = 0.01  # AdamW's
     clip: float = 2.0  # largest norm of a gradient
     middle_weight: float = 0.3  # share of the loss that the middle CTC output has
     sorted_epochs: int = 1  # first epochs that go from short to long utterances: CTC finds its alignment faster
-    join: float = 0.15  # share of utterances joined into longer lines, so that the state learns to run on
+    join: float = 0.1  # share of utterances joined into longer lines, so that the state learns to run on
     join_s: float = 10.0  # longest joined line
     average_decay: float = 0.998  # running average of the weights, which is what is checked and exported
     bf16: bool = True  # autocast of the forward pass; the weights stay float32

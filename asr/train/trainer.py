@@ -165,7 +165,7 @@ class Trainer:
         loss = _ctc(logits[:, delay:], batch)
         if middle is not None:
             weight = options.middle_weight
-            loss = (1 - weight) * loss + weight * _ctc(middle[:, : logits.shape[1] - delay], batch)
+            loss = (1 - weight) * loss + weight * _ctc(middle[:, delay:], batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
@@ -251,8 +251,10 @@ class Trainer:
         rng = np.random.default_rng(self.config.training.seed)
         count = min(_NORMALISATION_UTTERANCES, len(self.chosen))
         picked = rng.choice(len(self.chosen), count, replace=False)
-        frames = torch.cat([self.augmenter(self.corpus.samples(self.chosen[i]), rng) for i in picked])
-        return frames.mean(dim=0), frames.std(dim=0)
+        utterances = [self.augmenter(self.corpus.samples(self.chosen[i]), rng) for i in picked]
+        # The network subtracts a running mean, so the deviation that matters is the one within an utterance.
+        deviations = torch.cat([frames - frames.mean(dim=0) for frames in utterances])
+        return torch.cat(utterances).mean(dim=0), deviations.std(dim=0)
 
     def _dev_batches(self, corpus: Corpus) -> Iterator[tuple[list[int], list[str], Batch]]:
         fbank, budget = Fbank(self.config.features), self.config.training.check_s
