@@ -34,6 +34,7 @@ class AudioFile:
 
     def __init__(self, source: str | Path | BinaryIO) -> None:
         self.name = str(source) if isinstance(source, (str, Path)) else getattr(source, "name", "the stream")
+        self._seekable = isinstance(source, (str, Path)) or source.seekable()
         if isinstance(source, (str, Path)):
             path = Path(source)
             if not path.exists():
@@ -63,7 +64,9 @@ class AudioFile:
             )
 
     def _duration(self) -> float | None:
-        """Length as the file states it, in seconds; None where it does not say."""
+        """Length as the file states it, in seconds; None where it does not say, or is a pipe and cannot know."""
+        if not self._seekable:
+            return None
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
         return None if self._container.duration is None else self._container.duration / av.time_base

@@ -75,14 +75,19 @@ class BeamDecoder:
     def __init__(self, options: DecoderOptions, blank: int = 0) -> None:
         self._options = options
         self._blank = blank
+        self._root = _Node(blank, None)
+        self._beams = [_Beam(self._root, blank=_Ending(0.0, 0.0))]  # likeliest first
         self.reset()
 
     def reset(self) -> None:
         self._steps_seen = 0
         self._last_token_step = -1
-        self._root = _Node(self._blank, None)
         self._committed: list[int] = []  # tokens up to and with the root's
-        self._beams = [_Beam(self._root, blank=_Ending(0.0, 0.0, None))]  # likeliest first
+        best, score = self._beams[0], self._beams[0].score
+        # The last token stays as the root's, written in no text, so that its going on is not a new one.
+        self._root = _Node(best.node.token, None)
+        blank, token = (_Ending(e.total - score, e.total - score) for e in (best.blank, best.token))
+        self._beams = [_Beam(self._root, blank, token)]
 
     def accept(self, log_probs: np.ndarray) -> None:
         for row in np.asarray(log_probs, dtype=np.float64):
@@ -104,12 +109,13 @@ class BeamDecoder:
             same = beam_of(node)
             blank = float(row[self._blank])
             same.blank.add(old.score + blank, ending.best + blank, ending.alignment)
-            if old.token.alignment is not None:
+            if old.token.total != _NEVER:
                 log_prob = float(row[node.token])
-                step, peak, before = old.token.alignment
-                same.token.add(
-                    old.token.total + log_prob, old.token.best + log_prob, (step, max(peak, log_prob), before)
-                )
+                alignment = old.token.alignment
+                if alignment is not None:
+                    step, peak, before = alignment
+                    alignment = (step, max(peak, log_prob), before)
+                same.token.add(old.token.total + log_prob, old.token.best + log_prob, alignment)
             for token in likely:
                 log_prob = float(row[token])
                 # A token after itself is a new one only with a blank between.

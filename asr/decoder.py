@@ -55,4 +55,4 @@ class Decoder(Protocol):
         """Steps since the best path's last token; all steps if it has none."""
 
     def reset(self) -> None:
-        """Forget the utterance: the next step is step 0 of a new one."""
+        """Begin a new utterance: the next step is its step 0. A token that sounds on belongs to the old one."""

@@ -12,11 +12,11 @@ class GreedyDecoder:
 
     def __init__(self, blank: int = 0) -> None:
         self._blank = blank
+        self._previous = blank
         self.reset()
 
     def reset(self) -> None:
         self._steps_seen = 0
-        self._previous = self._blank
         self._last_token_step = -1
         self._tokens: list[int] = []
         self._steps: list[int] = []
@@ -34,7 +34,7 @@ class GreedyDecoder:
                     self._tokens.append(token)
                     self._steps.append(self._steps_seen)
                     self._log_probs.append(log_prob)
-                elif log_prob > self._log_probs[-1]:
+                elif self._tokens and log_prob > self._log_probs[-1]:
                     self._log_probs[-1] = log_prob  # the peak may come after the first step of a repeat
             self._previous = token
             self._steps_seen += 1

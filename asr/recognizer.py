@@ -30,6 +30,7 @@ from asr.tokens import Tokenizer
 
 Precision = Literal["int8", "float32"]
 
+SHIPPED = "english"  # name of the model in asr.pretrained
 _TAIL_S = 0.3  # silence added after the last sample: the network emits a word's end a little after it was heard
 
 
@@ -61,7 +62,7 @@ def load(model: str | Path | None = None, precision: Precision = "int8") -> Reco
         print(recognizer.transcribe("talk.mp3").text)
 
     Args:
-        model: path of a model folder; by default the model that comes with the package.
+        model: path of a model folder, or ``english``, the model that comes with the package and the default.
         precision: ``int8`` runs the fast kernel, whose results are the same in every bit whatever else is
             recognised beside them; ``float32`` runs the network as it was trained, slower.
 
@@ -70,7 +71,8 @@ def load(model: str | Path | None = None, precision: Precision = "int8") -> Reco
     """
     if precision not in ("int8", "float32"):
         raise ConfigError(f"unknown precision {precision!r}: choose int8 or float32")
-    if model is not None:
+    if model not in (None, SHIPPED):
+        assert model is not None
         return Recognizer(load_bundle(Path(model)), precision)
     try:
         shipped = resources.files("asr.pretrained")
@@ -164,8 +166,7 @@ class Recognizer:
             failure: AsrError | None = None
             try:
                 for block in audio:
-                    # A decoder may overshoot full scale by a little: only NaN is beyond use.
-                    for event in stream.accept(np.clip(block, -1.0, 1.0)):
+                    for event in stream.accept(block):
                         yield event, stream.position_s
                     if progress is not None:
                         progress(stream.position_s, audio.duration_s)

@@ -20,7 +20,7 @@ def add_arguments(commands: Any) -> None:
         help="print word error rates of a model",
         description="Score a model on corpora: WER, CER, errors by kind and real-time factor, one corpus a line.",
     )
-    command.add_argument("model", metavar="MODEL", help="model folder, or `shipped` for the one that comes with asr")
+    command.add_argument("model", metavar="MODEL", help="model folder, or `english` for the one that comes with asr")
     command.add_argument(
         "corpora",
         nargs="+",
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)
     decoding = asr.DecoderOptions() if options.beam is None else asr.DecoderOptions(method="beam", beam=options.beam)
-    recognizer = asr.load(None if options.model == "shipped" else options.model, options.precision)
+    recognizer = asr.load(options.model, options.precision)
     _warm_up(recognizer, decoding)
     scores: dict[str, Score] = {}
     rows: list[str] = []

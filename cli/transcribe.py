@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from asr.cli.formats import FORMATS
 
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
+
+if TYPE_CHECKING:
+    from asr.decoder import DecoderOptions
+    from asr.recognizer import Recognizer
 
 STDIN = "-"
 
@@ -26,9 +30,7 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("files", nargs="+", metavar="FILE", help=f"a file with sound in it; {STDIN} is standard input")
     command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
     command.add_argument("--output", type=Path, metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
-    command.add_argument(
-        "--model", type=Path, metavar="DIR", help="model folder (default: the one that comes with asr)"
-    )
+    command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
     command.add_argument("--beam", type=int, metavar="N", help="search with a beam of N hypotheses (default: greedy)")
     command.set_defaults(run=run)
 
@@ -46,18 +48,25 @@ def run(options: argparse.Namespace) -> int:
     failed = 0
     for file, target in zip(options.files, targets, strict=True):
         name = "<stdin>" if file == STDIN else file
-        finals, duration_s, error = _transcribe(recognizer, file, name, decoding)
-        if error is not None:
+        live = options.format == "txt" and target is None  # text comes utterance by utterance
+        finals, duration_s, failure = _transcribe(recognizer, file, name, decoding, live)
+        if failure is not None:
             failed += 1
-            print(f"asr: {error}", file=sys.stderr)
-        if error is not None and not finals:
+            print(f"asr: {failure}", file=sys.stderr)
+        if live or (failure is not None and not finals):
             continue  # what was recognised before the damage is still written, but nothing for nothing
         text = FORMATS[options.format](finals, name, duration_s)
         if target is None:
             sys.stdout.write(text)
             sys.stdout.flush()
-        else:
+            continue
+        try:
             target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            # The work is not lost: what could not be written goes to the terminal.
+            failed += 1
+            print(f"asr: cannot write {target} ({error.strerror}); its text follows", file=sys.stderr)
+            sys.stdout.write(text)
     return 1 if failed else 0
 
 
@@ -76,7 +85,10 @@ def _targets(files: list[str], output: Path | None, suffix: str) -> list[Path | 
     return list(targets)
 
 
-def _transcribe(recognizer: Any, file: str, name: str, decoding: Any) -> tuple[list[Final], float, AsrError | None]:
+def _transcribe(
+    recognizer: Recognizer, file: str, name: str, decoding: DecoderOptions, live: bool
+) -> tuple[list[Final], float, AsrError | None]:
+    """Transcribe one file; return what was recognised, the length, and what went wrong if anything did."""
     from tqdm import tqdm
 
     finals: list[Final] = []
@@ -84,11 +96,8 @@ def _transcribe(recognizer: Any, file: str, name: str, decoding: Any) -> tuple[l
     source: str | BinaryIO = file
     if file == STDIN:
         if sys.stdin.isatty():
-            return (
-                [],
-                0.0,
-                AudioError(f"{name} is a terminal: pipe a file into it, as in `asr transcribe - < talk.mp3`"),
-            )
+            hint = AudioError(f"{name} is a terminal: pipe a file into it, as in `asr transcribe - < talk.mp3`")
+            return finals, duration_s, hint
         source = sys.stdin.buffer
     bar = tqdm(
         desc=Path(name).name,
@@ -107,6 +116,9 @@ def _transcribe(recognizer: Any, file: str, name: str, decoding: Any) -> tuple[l
             duration_s = read_s
             if isinstance(event, Final):
                 finals.append(event)
+                if live:
+                    tqdm.write(event.text, file=sys.stdout)
+                    sys.stdout.flush()
     except AsrError as error:
         return finals, duration_s, error if name in str(error) else type(error)(f"{name}: {error}")
     finally:

@@ -42,6 +42,22 @@ def test_standard_input(recognizer, clips) -> None:
     assert done.stdout == recognizer.transcribe(clips[1].path).text + "\n"
 
 
+@pytest.mark.parametrize("stated_bytes", [0, 0x7FFFF000, 0xFFFFFFFF])
+def test_a_wav_whose_writer_did_not_know_its_length(recognizer, clips, tmp_path, stated_bytes) -> None:
+    """Piped WAVs state no length, or an absurd one: they are read to their end without complaint."""
+    path = write_audio(tmp_path / "a.wav", clips[0].samples)
+    expected = recognizer.transcribe(path).text + "\n"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = stated_bytes.to_bytes(4, "little")
+    data[4:8] = stated_bytes.to_bytes(4, "little")
+    done = run("transcribe", "-", stdin=bytes(data))
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", expected)
+    path.write_bytes(data)
+    done = run("transcribe", path)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", expected)
+
+
 def test_a_bad_file_does_not_stop_the_others(clips, tmp_path) -> None:
     """Each bad file has one line on standard error with its name, the others' text comes, the status is 1."""
     (tmp_path / "empty.wav").touch()
