@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import sys
 import time
@@ -54,7 +53,7 @@ class Trainer:
     def __init__(self, config: Config, base: Path, output: Path, device: str | None) -> None:
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.output = output
+        self.base, self.output = base, output
         output.mkdir(parents=True, exist_ok=True)
         self.tokenizer = Tokenizer.english_characters()
         self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer)))
@@ -146,10 +145,20 @@ class Trainer:
             rates[name] = round(100 * words.rate, 2)
             rates[f"{name} cer"] = round(100 * characters.rate, 2)
         self._log(wer=rates)
-        tables = _without_none(
-            {**to_tables(self.config), "run": {"steps": self.step, "hours_seen": self.seconds / 3600}}
-        )
-        save_bundle(self.output / "model", model.cpu(), self.config.features, self.tokenizer, tables)
+        save_bundle(self.output / "model", model.cpu(), self.config.features, self.tokenizer, self._provenance())
+
+    def _provenance(self) -> dict[str, Any]:
+        """What the model's folder says of its making: the configuration, with names of data in place of this
+        machine's paths, and how far it got."""
+        data = self.config.data
+        patterns = {"train": data.train, "dev": data.dev, "noise": data.noise, "rooms": data.rooms}
+        names = {key: [path.name for path in find_paths(value, self.base)] for key, value in patterns.items()}
+        hours = float(self.corpus.seconds[self.chosen].sum()) / 3600
+        return {
+            **to_tables(self.config),
+            "data": {**names, "min_s": data.min_s, "max_s": data.max_s},
+            "run": {"steps": self.step, "hours": round(hours, 2), "hours_heard": round(self.seconds / 3600, 1)},
+        }
 
     def _train_step(self, batch: Batch) -> float:
         options, device = self.config.training, self.device
@@ -335,12 +344,3 @@ def _read_tars(paths: list[Path], sample_rate_hz: int) -> Iterator[np.ndarray]:
                 file = tar.extractfile(member)
                 if file is not None:
                     yield decode_samples(file.read(), member.name, sample_rate_hz)
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null: keys without a value are left out."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
