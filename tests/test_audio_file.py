@@ -9,6 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from audio_files import KINDS, write_audio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asr.audio_file import AudioFile
 from asr.errors import AudioError
@@ -125,3 +127,27 @@ def test_a_damaged_middle_is_skipped(tmp_path) -> None:
     with contextlib.suppress(AudioError), AudioFile(path) as audio:
         blocks.extend(audio)
     assert sum(map(len, blocks)) / 16_000 > 18
+
+
+@settings(max_examples=50, deadline=5_000)
+@given(st.binary(min_size=1, max_size=3_000), st.sampled_from(["", "RIFF", "fLaC", "OggS", "ID3", "\x1aE\xdf\xa3"]))
+def test_random_bytes_are_never_more_than_an_error(data, magic) -> None:
+    """Whatever bytes a file holds, with or without a known beginning, reading ends, at worst in AudioError."""
+    with contextlib.suppress(AudioError), AudioFile(io.BytesIO(magic.encode("latin-1") + data)) as audio:
+        for block in audio:
+            assert block.ndim == 1
+
+
+@settings(max_examples=40, deadline=5_000)
+@given(kind=st.sampled_from(sorted(KINDS)), flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8))
+def test_flipped_bytes_are_never_more_than_an_error(tmp_path_factory, kind, flips) -> None:
+    """A file with some bytes changed is read as far as it goes, at worst with AudioError."""
+    path = tmp_path_factory.getbasetemp() / f"flip.{kind}"
+    if not path.exists():
+        write_audio(path, tone(0.3, 48_000), 48_000)
+    data = bytearray(path.read_bytes())
+    for place, value in flips:
+        data[min(int(place * len(data)), len(data) - 1)] = value
+    with contextlib.suppress(AudioError), AudioFile(io.BytesIO(bytes(data))) as audio:
+        for block in audio:
+            assert block.ndim == 1

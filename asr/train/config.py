@@ -23,7 +23,7 @@ from asr.train.augment import AugmentOptions
 class DataOptions:
     """What to train and to check on. Paths are relative to the configuration file; ``*`` matches names."""
 
-    train: tuple[str, ...] = ()  # manifests or LibriSpeech-style folders
+    train: tuple[str, ...] = ()  # manifests or LibriSpeech-style folders; named twice, it counts twice
     dev: tuple[str, ...] = ()  # the same, for the word error rates shown while training
     noise: tuple[str, ...] = ()  # tar files of background recordings
     rooms: tuple[str, ...] = ()  # tar files of room impulse responses
@@ -91,7 +91,10 @@ def load_config(path: Path) -> Config:
 
 
 def find_paths(patterns: tuple[str, ...], base: Path) -> list[Path]:
-    """The files that patterns name, relative to a folder; one that names nothing is an error."""
+    """The files that patterns name, relative to a folder; one that names nothing is an error.
+
+    A file that several patterns name is there as often: that is how a corpus is given more weight.
+    """
     found: list[Path] = []
     for pattern in patterns:
         full = Path(pattern) if Path(pattern).is_absolute() else base / pattern
@@ -99,7 +102,7 @@ def find_paths(patterns: tuple[str, ...], base: Path) -> list[Path]:
         matches = sorted(anchor.glob(str(full.relative_to(anchor)) if full.anchor else str(full)))
         if not matches:
             raise ConfigError(f"no file matches {pattern!r} (looked from {base})")
-        found += [match for match in matches if match not in found]
+        found += matches
     return found
 
 
