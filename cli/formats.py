@@ -67,10 +67,10 @@ FORMATS: dict[str, Callable[[Transcript, str, float], str]] = {
 def captions(finals: Transcript) -> Iterator[tuple[float, float, str]]:
     """Split utterances into captions of at most two lines and six seconds, at pauses where there are some."""
     groups = [group for final in finals for group in _groups(final.words)]
-    for group, following in zip(groups, [*groups[1:], None], strict=True):
+    for number, group in enumerate(groups, start=1):
         start_s, end_s = group[0].start_s, max(group[-1].end_s, group[0].start_s + _CAPTION_MIN_S)
-        if following is not None:
-            end_s = max(group[-1].end_s, min(end_s, following[0].start_s))
+        if number < len(groups):
+            end_s = max(group[-1].end_s, min(end_s, groups[number][0].start_s))
         yield start_s, end_s, "\n".join(_lines([word.text for word in group]))
 
 

@@ -87,9 +87,12 @@ def test_training_lowers_the_loss(folder) -> None:
     assert trainer._train_step(batch) < 0.7 * first
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(folder) -> None:
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(folder, optimiser) -> None:
     """Six steps, and three and then three more, end with the same weights, bit for bit."""
-    config = load_config(write_config(folder, 6))
+    path = write_config(folder, 6)
+    path.write_text(path.read_text() + f'optimiser = "{optimiser}"\n')
+    config = load_config(path)
     train(config, folder, folder / "whole", "cpu")
     first = Trainer(config, folder, folder / "parts", "cpu")
     for batch, _ in zip(first._batches(), range(3), strict=False):
@@ -160,6 +163,7 @@ def test_a_manifest_that_names_missing_audio(folder) -> None:
         ("[model]\nlookahead_ms = 25\n", "multiple of 30"),
         ("[model\n", "not valid TOML"),
         ("[model]\nmels = 40\n", "must equal"),
+        ('[training]\noptimiser = "sgd"\n', "choose muon or adamw"),
     ],
 )
 def test_slips_in_a_configuration(tmp_path, text, message) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from asr.errors import ConfigError
 from asr.features import FeatureOptions
@@ -41,6 +41,8 @@ class TrainingOptions:
     min_lines: int = 10  # but at least so many lines, however long: recurrent layers are slow on few
     learning_rate: float = 1.5e-3  # its peak
     warmup_steps: int = 100  # it rises from zero over these
+    decay: float = 0.45  # last share of the steps, over which it falls to zero
+    optimiser: Literal["muon", "adamw"] = "muon"  # muon: for the matrices of the layers, AdamW for the rest
     weight_decay: float = 0.01  # AdamW's
     clip: float = 2.0  # largest norm of a gradient
     middle_weight: float = 0.3  # share of the loss that the middle CTC output has
@@ -54,6 +56,10 @@ class TrainingOptions:
     check_every: int = 500  # steps between looks at the dev sets
     check_s: float = 600.0  # seconds of each dev corpus to look at
     seed: int = 1  # of the order, the augmentation, the dropout and the initial weights
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in ("adamw", "muon"):
+            raise ConfigError(f"unknown optimiser {self.optimiser!r}: choose muon or adamw")
 
 
 @dataclass(frozen=True)

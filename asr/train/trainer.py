@@ -27,7 +27,7 @@ from asr.model import AcousticModel
 from asr.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
-from asr.train.config import Config, find_paths, to_tables
+from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, decode_samples, read_corpus
 from asr.train.score_model import score_batches
 
@@ -77,14 +77,7 @@ class Trainer:
             self.model.set_normalisation(*self._measure_normalisation())
         self.model.to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.training.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimisers = _make_optimisers(self.model, config.training)
         if resumed:
             self._load_checkpoint()
 
@@ -165,7 +158,7 @@ class Trainer:
         torch.manual_seed(
             options.seed * 1_000_003 + self.step * self.processes + self.rank
         )  # dropout is then the same after a resume
-        for group in self.optimiser.param_groups:
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = self._learning_rate()
         self.model.train()
         frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
@@ -178,8 +171,9 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         # The average starts short and lengthens, or the first weights would stay in it for long.
         decay = min(options.average_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -204,7 +198,7 @@ class Trainer:
         options = self.config.training
         rise = min(1.0, (self.step + 1) / options.warmup_steps)
         left = max(0.0, 1 - self.step / options.steps)
-        return options.learning_rate * rise * min(1.0, left * 1.25)  # flat for a fifth, then a straight fall to zero
+        return options.learning_rate * rise * min(1.0, left / options.decay)
 
     def _batches(self) -> Iterator[Batch]:
         options = self.config.training
@@ -294,7 +288,7 @@ class Trainer:
             {
                 "model": self.model.state_dict(),
                 "average": self.average,
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "step": self.step,
                 "epoch": self.epoch,
                 "batch": self.batch,
@@ -308,9 +302,33 @@ class Trainer:
         saved = torch.load(self.output / "checkpoint.pt", map_location=self.device, weights_only=True)
         self.model.load_state_dict(saved["model"])
         self.average = saved["average"]
-        self.optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         self.step, self.epoch, self.batch = saved["step"], saved["epoch"], saved["batch"]
         self.seconds = saved["seconds"]
+
+
+def _make_optimisers(model: AcousticModel, options: TrainingOptions) -> list[torch.optim.Optimizer]:
+    """One optimiser for all parameters, or Muon for the layers' matrices and AdamW for the rest."""
+    layers = {id(p) for module in (model.cells, model.blocks) for p in module.parameters() if p.ndim == 2}
+    matrices = [p for p in model.parameters() if options.optimiser == "muon" and id(p) in layers]
+    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=options.learning_rate,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    if not matrices:
+        return [adamw]
+    # Scaled so that its updates are as large as AdamW's: one learning rate serves both.
+    muon = torch.optim.Muon(
+        matrices, lr=options.learning_rate, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, adamw]
 
 
 def _ctc(logits: Tensor, batch: Batch) -> Tensor:
