@@ -108,6 +108,19 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, optimiser) -> No
         assert torch.equal(value, parts["average"][name]), name
 
 
+def test_a_run_can_start_from_a_model(folder) -> None:
+    """With ``start``, the first weights are those of the model folder; another shape is refused."""
+    path = write_config(folder, 2)
+    train(load_config(path), folder, folder / "first", "cpu")
+    path.write_text(path.read_text() + 'start = "first/model"\n')
+    second = Trainer(load_config(path), folder, folder / "second", "cpu")
+    weights = asr.load(folder / "first" / "model").bundle.model.state_dict()
+    assert all(torch.equal(second.model.state_dict()[name], value) for name, value in weights.items())
+    path.write_text(path.read_text().replace("width = 32", "width = 16"))
+    with pytest.raises(ConfigError, match="use its own"):
+        Trainer(load_config(path), folder, folder / "third", "cpu")
+
+
 def test_an_epoch_holds_every_utterance_once() -> None:
     """Joined or not, sorted or not, each utterance is in exactly one batch, and batches keep their size."""
     seconds = np.random.default_rng(0).uniform(0.3, 12, 500)

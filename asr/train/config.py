@@ -36,6 +36,7 @@ class DataOptions:
 class TrainingOptions:
     """How to train."""
 
+    start: str = ""  # model folder whose weights to begin with, such as ../pretrained; empty for random ones
     steps: int = 6_000  # optimiser steps in all; the learning rate reaches zero at the last
     batch_s: float = 80.0  # seconds of audio in a batch, padding included
     min_lines: int = 10  # but at least so many lines, however long: recurrent layers are slow on few

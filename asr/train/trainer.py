@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from asr.bundle import save_bundle
-from asr.errors import DataError
+from asr.bundle import load_bundle, save_bundle
+from asr.errors import ConfigError, DataError
 from asr.features import Fbank
 from asr.model import AcousticModel
 from asr.tokens import Tokenizer
@@ -73,7 +74,9 @@ class Trainer:
         self.step = self.epoch = self.batch = 0
         self.seconds = 0.0  # of speech trained on so far
         resumed = (output / "checkpoint.pt").exists()
-        if not resumed:
+        if not resumed and config.training.start:
+            self._start_from(base / config.training.start)
+        elif not resumed:
             self.model.set_normalisation(*self._measure_normalisation())
         self.model.to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -249,6 +252,15 @@ class Trainer:
         if not chosen:
             raise DataError("no utterance is left to train on: check [data] min_s and max_s, and the transcripts")
         return chosen
+
+    def _start_from(self, folder: Path) -> None:
+        """Take over a finished model's weights. Its middle output was not kept: that one starts afresh."""
+        start = load_bundle(folder)
+        ours = dataclasses.replace(self.config.model, middle_ctc=False)
+        comparable = dataclasses.replace(start.model.options, dropout=ours.dropout)
+        if comparable != ours or start.features != self.config.features:
+            raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
+        self.model.load_state_dict(start.model.state_dict(), strict=False)
 
     def _measure_normalisation(self) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(self.config.training.seed)
