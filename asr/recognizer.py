@@ -171,7 +171,7 @@ class Recognizer:
                     if progress is not None:
                         progress(stream.position_s, audio.duration_s)
             except AsrError as error:
-                failure = error
+                failure = error if audio.name in str(error) else type(error)(f"{audio.name}: {error}")
             for event in stream.finish():
                 yield event, stream.position_s
             if failure is not None:
@@ -189,6 +189,8 @@ class Recognizer:
         """
         if len({id(stream) for stream in streams}) != len(streams):
             raise StreamError("a stream is named twice in one step: name each once")
+        if any(stream._recognizer is not self for stream in streams):
+            raise StreamError("a stream of another recogniser cannot be advanced by this one: use its own")
         ready = [stream for stream in streams if stream.ready]
         events: dict[int, list[Event]] = {}
         if ready:
@@ -214,7 +216,7 @@ class Stream:
             show(event)
 
     The same audio gives the same events, bit for bit, however it is cut into chunks and whatever other
-    streams are recognised at the same time. Memory and the cost of a second of audio do not grow with
+    streams are recognised at the same time (with float32 precision, the latter only up to rounding). Memory and the cost of a second of audio do not grow with
     the stream's length.
 
     Thread safety: a stream may move between threads but must not be used by two at once.

@@ -120,7 +120,7 @@ def _transcribe(
                     tqdm.write(event.text, file=sys.stdout)
                     sys.stdout.flush()
     except AsrError as error:
-        return finals, duration_s, error if name in str(error) else type(error)(f"{name}: {error}")
+        return finals, duration_s, error
     finally:
         bar.close()
     return finals, duration_s, None

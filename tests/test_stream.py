@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import asr
 from asr import AudioError, DecoderOptions, EndpointRule, Final, ModelError, Partial, StreamError
+from asr.recognizer import Recognizer
 from asr.score import ErrorCount, count_errors, count_word_errors
 
 BEAM = DecoderOptions(method="beam", beam=4)
@@ -241,6 +242,8 @@ def test_one_stream_twice_in_a_step(recognizer) -> None:
     stream = recognizer.stream()
     with pytest.raises(StreamError, match="twice"):
         recognizer.advance([stream, stream])
+    with pytest.raises(StreamError, match="another recogniser"):
+        Recognizer(recognizer.bundle).advance([stream])
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
