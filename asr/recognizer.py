@@ -216,8 +216,8 @@ class Stream:
             show(event)
 
     The same audio gives the same events, bit for bit, however it is cut into chunks and whatever other
-    streams are recognised at the same time (with float32 precision, the latter only up to rounding). Memory and the cost of a second of audio do not grow with
-    the stream's length.
+    streams are recognised at the same time (with float32 precision, the latter only up to rounding).
+    Memory and the cost of a second of audio do not grow with the stream's length.
 
     Thread safety: a stream may move between threads but must not be used by two at once.
     """
