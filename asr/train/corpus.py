@@ -136,9 +136,11 @@ def _decode(utterances: list[Utterance], sample_rate_hz: int, samples_path: Path
                 out.write(integers.tobytes())
                 total += len(integers)
                 ends.append(total)
+    # Whole or not at all, and the ends last: another process may be waiting for them.
     part.replace(samples_path)
-    with ends_path.open("wb") as file:
+    with part.open("wb") as file:
         np.save(file, np.array(ends, dtype=np.int64))
+    part.replace(ends_path)
 
 
 def _blobs(utterances: list[Utterance]) -> Iterator[tuple[str, bytes]]:
