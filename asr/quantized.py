@@ -1,6 +1,6 @@
 """The acoustic model in 8-bit integers: what recognition runs.
 
-Same call as `asr.model.AcousticModel`, same state, about ten times less time for a single stream.
+Same call as `asr.model.AcousticModel`, same state, about a quarter of the time for a single stream.
 Weights are 8-bit with one scale per output unit, activations 14-bit with one scale per vector, sums
 exact 32-bit integers, and everything between them plain float32 in a fixed order. So a stream's result
 does not depend, in any bit, on which other streams are advanced in the same call: a guarantee that
