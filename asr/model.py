@@ -1,4 +1,4 @@
-"""The acoustic model: a unidirectional recurrent network whose whole memory is one explicit value.
+r"""The acoustic model: a unidirectional recurrent network whose whole memory is one explicit value.
 
     frames (B, T, mels)                                         10 ms each
       -> minus a running mean of the stream, over the training data's deviation
@@ -11,7 +11,7 @@ There is no padding inside: what a convolution needs from before the chunk is in
 the lookahead needs from after it makes the output late instead::
 
     inputs of a block   t-4  t-3  t-2  t-1   t
-                          \\    \\    |    /   /
+                          \    \    |    /   /
     its output                     t            = x[t-2] + relu(conv(...)): speaks of t-2, comes at t
 
 So a recording cut into chunks gives what it gives whole.

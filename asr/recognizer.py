@@ -71,8 +71,7 @@ def load(model: str | Path | None = None, precision: Precision = "int8") -> Reco
     """
     if precision not in ("int8", "float32"):
         raise ConfigError(f"unknown precision {precision!r}: choose int8 or float32")
-    if model not in (None, SHIPPED):
-        assert model is not None
+    if model is not None and model != SHIPPED:
         return Recognizer(load_bundle(Path(model)), precision)
     try:
         shipped = resources.files("asr.pretrained")

@@ -24,12 +24,12 @@ from tqdm import tqdm
 from asr.bundle import load_bundle, save_bundle
 from asr.errors import ConfigError, DataError
 from asr.features import Fbank
-from asr.model import AcousticModel
+from asr.model import FRAME_REDUCTION, AcousticModel
 from asr.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
-from asr.train.corpus import SampleCache, decode_samples, read_corpus
+from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
 from asr.train.score_model import score_batches
 
 _NORMALISATION_UTTERANCES = 400  # enough for a mean and a deviation per mel bin
@@ -63,6 +63,7 @@ class Trainer:
         self.corpus = _load_corpus(find_paths(config.data.train, base), cache, rate)
         self.dev = {path.stem: _load_corpus([path], cache, rate) for path in find_paths(config.data.dev, base)}
         self.chosen = self._usable_utterances()
+        self.hours = float(self.corpus.seconds[self.chosen].sum()) / 3600  # of speech to train on
         self.augmenter = Augmenter(
             config.augment,
             config.features,
@@ -86,10 +87,9 @@ class Trainer:
 
     def run(self) -> None:
         options = self.config.training
-        hours = float(self.corpus.seconds[self.chosen].sum()) / 3600
         parameters = sum(p.numel() for p in self.model.parameters())
         if self.rank == 0:
-            print(f"{len(self.chosen)} utterances, {hours:.1f} h; {parameters:,} parameters; ", end="")
+            print(f"{len(self.chosen)} utterances, {self.hours:.1f} h; {parameters:,} parameters; ", end="")
             print(f"step {self.step} of {options.steps} on {self.device}", flush=True)
         progress = tqdm(
             total=options.steps,
@@ -149,18 +149,16 @@ class Trainer:
         data = self.config.data
         patterns = {"train": data.train, "dev": data.dev, "noise": data.noise, "rooms": data.rooms}
         names = {key: [path.name for path in find_paths(value, self.base)] for key, value in patterns.items()}
-        hours = float(self.corpus.seconds[self.chosen].sum()) / 3600
         return {
             **to_tables(self.config),
             "data": {**names, "min_s": data.min_s, "max_s": data.max_s},
-            "run": {"steps": self.step, "hours": round(hours, 2), "hours_heard": round(self.seconds / 3600, 1)},
+            "run": {"steps": self.step, "hours": round(self.hours, 2), "hours_heard": round(self.seconds / 3600, 1)},
         }
 
     def _train_step(self, batch: Batch) -> float:
         options, device = self.config.training, self.device
-        torch.manual_seed(
-            options.seed * 1_000_003 + self.step * self.processes + self.rank
-        )  # dropout is then the same after a resume
+        # Dropout is then the same after a resume.
+        torch.manual_seed(options.seed * 1_000_003 + self.step * self.processes + self.rank)
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = self._learning_rate()
         self.model.train()
@@ -241,7 +239,7 @@ class Trainer:
 
     def _usable_utterances(self) -> list[int]:
         data, fastest = self.config.data, 1 + self.config.augment.tempo
-        step_s = 3 * self.config.features.hop_ms / 1000
+        step_s = FRAME_REDUCTION * self.config.features.hop_ms / 1000
         chosen = []
         for i, utterance in enumerate(self.corpus.utterances):
             text, seconds = utterance.text, float(self.corpus.seconds[i])
@@ -323,8 +321,9 @@ class Trainer:
 def _make_optimisers(model: AcousticModel, options: TrainingOptions) -> list[torch.optim.Optimizer]:
     """One optimiser for all parameters, or Muon for the layers' matrices and AdamW for the rest."""
     layers = {id(p) for module in (model.cells, model.blocks) for p in module.parameters() if p.ndim == 2}
-    matrices = [p for p in model.parameters() if options.optimiser == "muon" and id(p) in layers]
-    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+    for_muon = layers if options.optimiser == "muon" else set()
+    matrices = [p for p in model.parameters() if id(p) in for_muon]
+    rest = [p for p in model.parameters() if id(p) not in for_muon]
     adamw = torch.optim.AdamW(
         [
             {"params": [p for p in rest if p.ndim > 1], "weight_decay": options.weight_decay},
@@ -358,11 +357,11 @@ def _ctc(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def _load_corpus(paths: list[Path], cache: Path, sample_rate_hz: int) -> Corpus:
-    parts = []
-    for path in paths:
+    loaded: dict[Path, tuple[list[Utterance], SampleCache]] = {}
+    for path in dict.fromkeys(paths):  # one that is named several times is read once
         utterances = read_corpus(path)
-        parts.append((utterances, SampleCache(path, utterances, sample_rate_hz, cache)))
-    return Corpus(parts, sample_rate_hz)
+        loaded[path] = utterances, SampleCache(path, utterances, sample_rate_hz, cache)
+    return Corpus([loaded[path] for path in paths], sample_rate_hz)
 
 
 def _read_tars(paths: list[Path], sample_rate_hz: int) -> Iterator[np.ndarray]:
