@@ -16,12 +16,14 @@ for event in stream.finish():
 from asr.decoder import DecoderOptions
 from asr.endpoint import DEFAULT_RULES, EndpointRule
 from asr.errors import AsrError, AudioError, ConfigError, DataError, ModelError
-from asr.events import Event, Final, Partial, Word
+from asr.events import Alternative, Event, Final, Partial, Word
+from asr.hotwords import HotWord
 from asr.recognizer import Recognizer, Stream, StreamError, Transcript, load
 from asr.version import __version__
 
 __all__ = [
     "DEFAULT_RULES",
+    "Alternative",
     "AsrError",
     "AudioError",
     "ConfigError",
@@ -30,6 +32,7 @@ __all__ = [
     "EndpointRule",
     "Event",
     "Final",
+    "HotWord",
     "ModelError",
     "Partial",
     "Recognizer",

@@ -1,223 +1,221 @@
-"""CTC prefix beam search that keeps its beams across chunks.
+"""The beam decoder: CTC prefix search over a stream, with a language model, hot words and stable text.
 
-Each hypothesis is a node of a prefix tree with two probabilities: that of all alignments that end in
-blank, and of those that end in the node's own token. Adding up the alignments of one text is what makes
-this a search over texts and not over paths. Beside each sum goes its best single alignment, for the
-times: where a token sounds is not where the beam first dared to write it.
-
-Written in plain Python, to be right and readable. The tree is cut behind the part that all beams share,
-and beams that disagree about the distant past are given up, so it stays small.
+The algorithm is in `asr.beam_search`; this class owns its memory. What is older than ``max_delay_steps``
+is settled every few steps: hypotheses that differ there are given up, and the text goes from the prefix
+tree to a list. So a step costs the same however long the utterance, and memory grows by its text alone.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from asr import beam_search as core
+from asr.beam_search import CANDIDATE, HYPOTHESIS, MARK, NODE, TOKEN, Search, Tokens
 from asr.decoder import DecoderOptions, Hypothesis
+from asr.errors import ConfigError
+from asr.hotwords import HotWord, build_automaton, no_hot_words
+from asr.lm import LanguageModel
+from asr.tokens import Tokenizer
 
-_NEVER = -math.inf
+_Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
-
-# The best alignment of a prefix, as a linked list from its last token back: (token's first step, log
-# probability at its peak, the alignment before it). Prefixes share their tails.
-_Alignment = tuple[int, float, "_Alignment | None"]
-
-
-class _Node:
-    """A prefix of some hypotheses, by its last token."""
-
-    __slots__ = ("children", "depth", "parent", "token")
-
-    def __init__(self, token: int, parent: _Node | None) -> None:
-        self.token = token
-        self.parent = parent
-        self.depth: int = 0 if parent is None else parent.depth + 1
-        self.children: dict[int, _Node] = {}
-
-
-@dataclass(slots=True)
-class _Ending:
-    """All alignments of a prefix that end the same way."""
-
-    total: float = _NEVER  # log of the sum of their probabilities
-    best: float = _NEVER  # log probability of the likeliest one
-    alignment: _Alignment | None = None  # which is this
-
-    def add(self, total: float, best: float, alignment: _Alignment | None) -> None:
-        self.total = _log_add(self.total, total)
-        if best > self.best:
-            self.best, self.alignment = best, alignment
-
-
-@dataclass(slots=True)
-class _Beam:
-    """A hypothesis."""
-
-    node: _Node
-    blank: _Ending = field(default_factory=_Ending)
-    token: _Ending = field(default_factory=_Ending)
-
-    @property
-    def score(self) -> float:
-        return _log_add(self.blank.total, self.token.total)
-
-    @property
-    def likeliest(self) -> _Ending:
-        return self.token if self.token.best > self.blank.best else self.blank
+_NO_LM = LanguageModel.empty()
 
 
 class BeamDecoder:
-    """See `asr.decoder.Decoder`."""
+    """See `asr.decoder.Decoder`.
 
-    def __init__(self, options: DecoderOptions, blank: int = 0) -> None:
+    Args:
+        options: how to search.
+        tokenizer: what the columns of the log probabilities stand for.
+        lm: a word language model. The tokens must then be single characters, one of them the space.
+        join_spaces: texts that differ only by spaces in a row, or at the beginning, are one text.
+    """
+
+    def __init__(
+        self,
+        options: DecoderOptions,
+        tokenizer: Tokenizer,
+        lm: LanguageModel | None = None,
+        join_spaces: bool = True,
+    ) -> None:
         self._options = options
-        self._blank = blank
-        self._root = _Node(blank, None)
-        self._beams = [_Beam(self._root, blank=_Ending(0.0, 0.0))]  # likeliest first
-        self.reset()
+        self._tokenizer = tokenizer
+        self._lm = lm
+        tokens = tokenizer.tokens
+        if lm is not None and (" " not in tokens or any(len(token) != 1 for token in tokens[1:])):
+            raise ConfigError("a word language model needs single characters as tokens, one of them the space")
+        space = tokens.index(" ") if " " in tokens and (join_spaces or lm is not None) else -1
+        letters = (lm or _NO_LM).letters
+        letter = [letters.find(token) if len(token) == 1 and index else -1 for index, token in enumerate(tokens)]
+        beam, wide = options.beam, options.beam * len(tokens)
+        order = lm.order if lm is not None else 1
+        self._search = Search(
+            counts=np.zeros(9, dtype=np.int64),
+            weights=np.array(
+                [
+                    options.alpha,
+                    options.beta if lm is not None else 0.0,
+                    options.oov_penalty,
+                    options.token_floor,
+                    options.beam_range,
+                    math.log(options.blank_ceiling) if options.blank_ceiling < 1 else math.inf,
+                    0.0,
+                ]
+            ),
+            nodes=np.recarray(2 * _SETTLE_EVERY * beam, dtype=NODE),
+            history=np.zeros((2 * _SETTLE_EVERY * beam, order - 1), dtype=np.int32),
+            marks=np.recarray(4 * _SETTLE_EVERY * beam, dtype=MARK),
+            hypotheses=np.recarray(beam, dtype=HYPOTHESIS),
+            grown=np.recarray(beam, dtype=HYPOTHESIS),
+            candidates=np.recarray(wide, dtype=CANDIDATE),
+            ranks=np.zeros(wide + beam),
+            slots=np.zeros(1 << (2 * beam - 1).bit_length(), dtype=np.int32),
+            likely=np.zeros(len(tokens), dtype=np.int32),
+            twins=np.zeros(wide, dtype=np.bool_),
+            places=np.zeros(4 * _SETTLE_EVERY * beam, dtype=np.int32),
+            settled=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
+            text=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
+            tokens=Tokens(tokenizer.blank, space, np.array(letter, dtype=np.int32)),
+            hot=no_hot_words(len(tokens)),
+            lm=(lm or _NO_LM).arrays,
+            has_lm=lm is not None,
+        )
+        self._begin(space, 0.0, -math.inf)
+
+    def set_hot_words(self, hot_words: Iterable[HotWord]) -> None:
+        """Expect these phrases from the next utterance on, and no others.
+
+        Takes effect at `reset`, or at once if the utterance has no steps yet.
+
+        Raises:
+            ConfigError: that names a phrase that the tokens cannot write.
+        """
+        s, options = self._search, self._options
+        known = self._lm.ids if self._lm is not None else None
+
+        def refund(word: str) -> float:
+            return -options.oov_penalty if known is not None and word not in known else 0.0
+
+        hot_words = tuple(hot_words)
+        tokens = len(self._tokenizer)
+        hot = build_automaton(hot_words, self._tokenizer, s.tokens.space, refund) if hot_words else no_hot_words(tokens)
+        self._next_hot = hot
+        if s.counts[core.STEPS] == 0:
+            self._use_hot_words()
 
     def reset(self) -> None:
-        self._steps_seen = 0
-        self._last_token_step = -1
-        self._committed: list[int] = []  # tokens up to and with the root's
-        best, score = self._beams[0], self._beams[0].score
+        s = self._search
+        best = core.best_hypothesis(s)
+        h, node = s.hypotheses, s.hypotheses.node[best]
+        total = h.total[best]
         # The last token stays as the root's, written in no text, so that its going on is not a new one.
-        self._root = _Node(best.node.token, None)
-        blank, token = (_Ending(e.total - score, e.total - score) for e in (best.blank, best.token))
-        self._beams = [_Beam(self._root, blank, token)]
+        self._begin(int(s.nodes.token[node]), float(h.blank[best] - total), float(h.token[best] - total))
+
+    def _begin(self, token: int, blank: float, sounding: float) -> None:
+        s = self._search
+        h, nodes = s.hypotheses, s.nodes
+        s.counts[:] = 1, 1, 0, 0, -1, 0, 0, 0, 0
+        nodes.before[0], nodes.token[0], nodes.depth[0], nodes.key[0] = -1, token, 0, 0
+        nodes.bonus[0], nodes.spelling[0], nodes.close[0] = 0.0, 0, 0.0
+        s.history[0] = -1
+        s.history[0, -1:] = 1  # <s>
+        h.node[0], h.blank[0], h.token[0], h.best_blank[0], h.best_token[0] = 0, blank, sounding, blank, sounding
+        h.mark_blank[0] = h.mark_token[0] = -1
+        h.total[0] = h.score[0] = 0.0
+        self._read_last = 0
+        self._use_hot_words()
+
+    _next_hot: core.HotArrays | None = None
+
+    def _use_hot_words(self) -> None:
+        if self._next_hot is not None:
+            hot, self._next_hot = self._next_hot, None
+            gain = hot.begun[hot.next] + hot.earned[hot.next] - hot.begun[:, None]
+            self._search.weights[core.HOT_GAIN] = max(0.0, float(gain.max()))
+            self._search = self._search._replace(hot=hot)
+        s = self._search
+        s.nodes.hot[0] = s.hot.next[0, s.tokens.space] if s.tokens.space >= 0 else 0
 
     def accept(self, log_probs: np.ndarray) -> None:
-        for row in np.asarray(log_probs, dtype=np.float64):
-            self._step(row)
-        self._commit()
+        rows = np.ascontiguousarray(log_probs, dtype=np.float64)
+        for begin in range(0, len(rows), _SETTLE_EVERY):
+            part = rows[begin : begin + _SETTLE_EVERY]
+            self._make_room(len(part))
+            core.run(self._search, part, _SETTLE_EVERY, self._options.max_delay_steps)
+            self._read_last = int(self._search.counts[core.BEST])
 
-    def _step(self, row: np.ndarray) -> None:
-        likely = [int(token) for token in np.flatnonzero(row >= self._options.token_floor) if token != self._blank]
-        grown: dict[_Node, _Beam] = {}
+    def _make_room(self, steps: int) -> None:
+        s, counts, beam = self._search, self._search.counts, self._options.beam
+        nodes = int(counts[core.NODES]) + steps * beam * core.NODES_PER_STEP
+        marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
+        settled = int(counts[core.SETTLED]) + nodes  # a text has at most so many tokens
+        if nodes > len(s.nodes):
+            s = s._replace(
+                nodes=_longer(s.nodes, nodes), history=_longer(s.history, nodes), text=_longer(s.text, nodes)
+            )
+        if marks > len(s.marks):
+            s = s._replace(marks=_longer(s.marks, marks))
+        if max(nodes, marks) > len(s.places):
+            s = s._replace(places=_longer(s.places, max(nodes, marks)))
+        if settled > len(s.settled):
+            s = s._replace(settled=_longer(s.settled, settled))
+        self._search = s
 
-        def beam_of(node: _Node) -> _Beam:
-            beam = grown.get(node)
-            if beam is None:
-                beam = grown[node] = _Beam(node)
-            return beam
-
-        for old in self._beams:
-            node, ending = old.node, old.likeliest
-            same = beam_of(node)
-            blank = float(row[self._blank])
-            same.blank.add(old.score + blank, ending.best + blank, ending.alignment)
-            if old.token.total != _NEVER:
-                log_prob = float(row[node.token])
-                alignment = old.token.alignment
-                if alignment is not None:
-                    step, peak, before = alignment
-                    alignment = (step, max(peak, log_prob), before)
-                same.token.add(old.token.total + log_prob, old.token.best + log_prob, alignment)
-            for token in likely:
-                log_prob = float(row[token])
-                # A token after itself is a new one only with a blank between.
-                total, source = (old.blank.total, old.blank) if token == node.token else (old.score, ending)
-                if total == _NEVER:
-                    continue
-                child = node.children.get(token)
-                if child is None:
-                    child = node.children[token] = _Node(token, node)
-                alignment = (self._steps_seen, log_prob, source.alignment)
-                beam_of(child).token.add(total + log_prob, source.best + log_prob, alignment)
-
-        ranked = sorted(grown.values(), key=lambda beam: -beam.score)  # stable: ties stay in the order of growth
-        self._beams = ranked[: self._options.beam]
-        live = {beam.node for beam in self._beams}
-        for beam in ranked[self._options.beam :]:
-            _prune(beam.node, live)
-        if self._beams[0].likeliest is self._beams[0].token:
-            self._last_token_step = self._steps_seen
-        self._steps_seen += 1
-        if self._steps_seen % _SETTLE_EVERY == 0:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Give up the beams that differ from the best one too long ago: what is left of them is the past."""
-        best = self._beams[0]
-        alignment, recent = best.likeliest.alignment, 0
-        while alignment is not None and alignment[0] > self._steps_seen - self._options.max_delay_steps:
-            alignment, recent = alignment[2], recent + 1
-        settled = best.node
-        for _ in range(recent):
-            if settled is self._root:
-                return
-            assert settled.parent is not None
-            settled = settled.parent
-        kept = [beam for beam in self._beams if self._is_under(beam.node, settled)]
-        live = {beam.node for beam in kept}
-        dropped = [beam for beam in self._beams if beam.node not in live]
-        self._beams = kept
-        for beam in dropped:
-            _prune(beam.node, live)
-
-    def _is_under(self, node: _Node, ancestor: _Node) -> bool:
-        while node.depth > ancestor.depth:
-            assert node.parent is not None
-            node = node.parent
-        return node is ancestor
-
-    def _commit(self) -> None:
-        """Move the prefix that all beams share out of the tree."""
-        shared = self._beams[0].node
-        for beam in self._beams[1:]:
-            node = beam.node
-            while shared is not node:
-                if shared.depth >= node.depth:
-                    assert shared.parent is not None
-                    shared = shared.parent
-                else:
-                    assert node.parent is not None
-                    node = node.parent
-        # The shared node stays as the root: its token is still needed to see a repeat.
-        self._committed += self._tokens(shared)
-        self._root = shared
-        shared.parent = None
-
-    def _tokens(self, node: _Node) -> list[int]:
-        """Tokens below the root down to a node."""
-        tokens: list[int] = []
-        while node is not self._root:
-            tokens.append(node.token)
-            assert node.parent is not None
-            node = node.parent
-        return tokens[::-1]
+    def _hypothesis(self, score: float) -> Hypothesis:
+        """The text that was read last."""
+        s = self._search
+        settled = s.settled[: s.counts[core.SETTLED]]
+        text = s.text[len(s.text) - s.counts[core.LENGTH] :]
+        tokens, steps, peaks = (
+            tuple(settled[name].tolist() + text[name].tolist()) for name in ("token", "step", "peak")
+        )
+        return Hypothesis(tokens, steps, peaks, float(score))
 
     def best(self) -> Hypothesis:
-        beam = self._beams[0]
-        tokens = self._committed + self._tokens(beam.node)
-        steps: list[int] = []
-        log_probs: list[float] = []
-        alignment = beam.likeliest.alignment
-        while alignment is not None:
-            step, log_prob, alignment = alignment
-            steps.append(step)
-            log_probs.append(log_prob)
-        return Hypothesis(tuple(tokens), tuple(steps[::-1]), tuple(log_probs[::-1]), beam.score)
+        best = int(self._search.counts[core.BEST])
+        return self._read(best, self._search.hypotheses.score[best])
+
+    def _read(self, index: int, score: float) -> Hypothesis:
+        if index != self._read_last:
+            core.read(self._search, index)
+            self._read_last = index
+        return self._hypothesis(score)
+
+    def ranked(self, count: int) -> list[Hypothesis]:
+        """The likeliest hypotheses so far, likeliest first, at most ``count``."""
+        scores = self._search.hypotheses.score[: int(self._search.counts[core.HYPOTHESES])]
+        return [self._read(int(index), scores[index]) for index in np.argsort(-scores, kind="stable")[:count]]
+
+    def finals(self, count: int = 1) -> list[Hypothesis]:
+        s = self._search
+        scored = [(float(core.final_score(s, i)), i) for i in range(int(s.counts[core.HYPOTHESES]))]
+        scored.sort(key=lambda pair: -pair[0])
+        # With and without a space at its end a text is the same: their probabilities add up.
+        texts: dict[int, tuple[float, int]] = {}
+        for score, index in scored:
+            node = s.hypotheses.node[index]
+            if node > 0 and s.nodes.token[node] == s.tokens.space:
+                node = s.nodes.before[node]
+            key = int(s.nodes.key[node])
+            total, first = texts.get(key, (-math.inf, index))
+            texts[key] = core.log_add(total, score), first
+        ranked = sorted(texts.values(), key=lambda pair: -pair[0])
+        return [self._read(index, total) for total, index in ranked[:count]]
 
     def stable_tokens(self) -> int:
-        return len(self._committed)
+        return int(self._search.counts[core.SHARED])
 
     def trailing_blanks(self) -> int:
-        return self._steps_seen - 1 - self._last_token_step
+        counts = self._search.counts
+        return int(counts[core.STEPS] - 1 - counts[core.LAST_SOUND])
 
 
-def _prune(node: _Node, live: set[_Node]) -> None:
-    """Take a node that no beam stands on or under out of the tree, and its ancestors that this leaves bare."""
-    while node not in live and not node.children and node.parent is not None:
-        if node.parent.children.pop(node.token, None) is None:
-            return  # went already, with a branch above it
-        node = node.parent
-
-
-def _log_add(a: float, b: float) -> float:
-    if a < b:
-        a, b = b, a
-    return a if b == _NEVER else a + math.log1p(math.exp(b - a))
+def _longer(array: _Array, needed: int) -> _Array:
+    """A copy with room for more rows; what the new ones hold does not matter."""
+    longer = np.resize(array, (max(needed, 2 * len(array)), *array.shape[1:]))
+    return cast(_Array, longer.view(type(array)))

@@ -1,8 +1,9 @@
 """A model folder: everything a recogniser needs, and nothing that runs code when read.
 
 weights.safetensors   the network's parameters
-model.toml            [model], [features] and [decoding]: the options it was made with
+model.toml            [model], [features], [decoding] and [confidence]: what it was made and tuned with
 tokens.txt            one token a line, the blank first
+lm.safetensors        the language model, if it has one: see `asr.lm.model`
 training.toml         how it was trained (not read here)
 MODEL_CARD.md         what it was trained on, how well it does, its licences (not read here)
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from asr.decoder import DecoderOptions
 from asr.errors import ConfigError, ModelError
 from asr.features import FeatureOptions
+from asr.lm import LanguageModel
 from asr.model import AcousticModel, ModelOptions
 from asr.options import from_table
 from asr.tokens import Tokenizer
+from asr.words import Calibration
 
 FORMAT = 1  # of the folder; raised when an older package could not read a newer one
+LM_FILE = "lm.safetensors"
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -37,6 +42,9 @@ class Bundle:
     features: FeatureOptions
     tokenizer: Tokenizer
     path: Path
+    lm: LanguageModel | None = None
+    decoding: DecoderOptions = field(default_factory=DecoderOptions)  # how to search, where nobody says otherwise
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -58,6 +66,8 @@ def load_bundle(path: Path) -> Bundle:
     try:
         features = from_table(FeatureOptions, tables.get("features", {}), "[features]")
         options = from_table(ModelOptions, tables.get("model", {}), "[model]")
+        decoding = from_table(DecoderOptions, tables.get("decoding", {}), "[decoding]")
+        calibration = from_table(Calibration, tables.get("confidence", {}), "[confidence]")
     except ConfigError as error:
         raise ModelError(f"{path / 'model.toml'}: {error}") from error
     tokenizer = Tokenizer.load(path / "tokens.txt")
@@ -76,7 +86,8 @@ def load_bundle(path: Path) -> Bundle:
         ) from error
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
         raise ModelError(f"{path / 'weights.safetensors'} holds values that are not finite. {_AGAIN}")
-    return Bundle(model.eval(), features, tokenizer, path)
+    lm = LanguageModel.load(path / LM_FILE) if (path / LM_FILE).exists() else None
+    return Bundle(model.eval(), features, tokenizer, path, lm, decoding, calibration)
 
 
 def save_bundle(
@@ -98,3 +109,13 @@ def save_bundle(
         name: value.half().contiguous() for name, value in model.state_dict().items() if not name.startswith("middle.")
     }
     save_file(weights, path / "weights.safetensors")
+
+
+def update_bundle(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Replace tables of a model folder's model.toml, e.g. ``decoding``."""
+    import tomli_w  # only tuning changes models
+
+    file = path / "model.toml"
+    part = path / "model.toml.part"
+    part.write_text(tomli_w.dumps({**tomllib.loads(file.read_text(encoding="utf-8")), **tables}), encoding="utf-8")
+    part.replace(file)

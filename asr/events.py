@@ -20,7 +20,7 @@ class Word:
     text: str
     start_s: float  # from the start of the stream
     end_s: float
-    confidence: float  # 0 to 1: the geometric mean of its tokens' probabilities
+    confidence: float  # 0 to 1: see `asr.words.Calibration`
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,23 @@ class Partial:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another reading of an utterance."""
+
+    text: str
+    words: tuple[Word, ...]
+    score: float  # natural log, comparable with the score of its final and its siblings alone
+
+
+@dataclass(frozen=True)
 class Final:
     """A finished utterance: it never changes, and the next partial starts a new one."""
 
     text: str
     words: tuple[Word, ...]
     reason: Reason  # what ended it: silence after it, its length, or the end of the stream
+    score: float = 0.0  # natural log of its probability, with what the language model and hot words add
+    alternatives: tuple[Alternative, ...] = ()  # likeliest first, as many as were asked for and differ
 
     @property
     def stable_chars(self) -> int:

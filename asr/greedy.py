@@ -42,6 +42,9 @@ class GreedyDecoder:
     def best(self) -> Hypothesis:
         return Hypothesis(tuple(self._tokens), tuple(self._steps), tuple(self._log_probs), self._score)
 
+    def finals(self, count: int = 1) -> list[Hypothesis]:
+        return [self.best()]
+
     def stable_tokens(self) -> int:
         return len(self._tokens)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,17 +16,18 @@ from torch import Tensor
 from asr.audio_file import AudioFile
 from asr.beam import BeamDecoder
 from asr.bundle import Bundle, load_bundle
-from asr.decoder import Decoder, DecoderOptions, Hypothesis
+from asr.decoder import Decoder, DecoderOptions, Recorder
 from asr.endpoint import DEFAULT_RULES, EndpointRule, find_endpoint
 from asr.errors import AsrError, ConfigError, ModelError
-from asr.events import Event, Final, Partial, Reason, Word
+from asr.events import Alternative, Event, Final, Partial, Reason, Word
 from asr.features import BLOCK_FRAMES, Fbank, StreamingFbank
 from asr.greedy import GreedyDecoder
+from asr.hotwords import HotWord
 from asr.model import FRAME_REDUCTION, ModelState
 from asr.pcm import Encoding, Pcm, PcmDecoder
 from asr.quantized import QuantizedModel
 from asr.resample import StreamResampler
-from asr.tokens import Tokenizer
+from asr.words import WordBuilder
 
 Precision = Literal["int8", "float32"]
 
@@ -117,6 +118,7 @@ class Recognizer:
         channels: int = 1,
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
+        hot_words: Iterable[HotWord | str] = (),
     ) -> Stream:
         """Open a stream.
 
@@ -125,15 +127,42 @@ class Recognizer:
             encoding: of bytes that will be fed; NumPy arrays say themselves what they hold.
             channels: interleaved channels, which are averaged.
             rules: when an utterance ends; an empty sequence means only at the end of the stream.
-            decoding: how to search; greedy by default.
+            decoding: how to search; by default as the model's makers tuned it.
+            hot_words: words and phrases to expect. `Stream.set_hot_words` changes them later.
         """
-        return Stream(self, sample_rate, encoding, channels, tuple(rules), decoding or DecoderOptions())
+        decoding = decoding if decoding is not None else self.bundle.decoding
+        decoder = self.make_decoder(decoding)
+        stream = Stream(self, sample_rate, encoding, channels, tuple(rules), decoder, decoding.alternatives)
+        stream.set_hot_words(hot_words)
+        return stream
+
+    def emissions(self, samples: np.ndarray) -> np.ndarray:
+        """What the network says of a whole utterance, ``(steps, tokens)`` natural-log probabilities.
+
+        For tuning and comparing decoders: exactly what a stream's decoder is given.
+
+        Args:
+            samples: ``(n,)`` at the model's own rate.
+        """
+        recorder = Recorder()
+        stream = Stream(self, self.sample_rate_hz, "s16le", 1, (), recorder, 0)
+        stream.accept(samples)
+        stream.finish()
+        return recorder.rows(len(self.bundle.tokenizer))
+
+    def make_decoder(self, decoding: DecoderOptions | None = None) -> Decoder:
+        """A decoder for this model's log probabilities, with its language model if it has one."""
+        decoding = decoding if decoding is not None else self.bundle.decoding
+        if decoding.method == "greedy":
+            return GreedyDecoder(self.bundle.tokenizer.blank)
+        return BeamDecoder(decoding, self.bundle.tokenizer, self.bundle.lm if decoding.alpha else None)
 
     def transcribe(
         self,
         source: str | Path | BinaryIO,
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
+        hot_words: Iterable[HotWord | str] = (),
     ) -> Transcript:
         """Transcribe a file, or an open binary file, of any kind that `asr.audio_file` reads.
 
@@ -141,7 +170,7 @@ class Recognizer:
         """
         finals: list[Final] = []
         duration_s = 0.0
-        for event, read_s in self.transcribe_events(source, rules, decoding):
+        for event, read_s in self.transcribe_events(source, rules, decoding, hot_words):
             duration_s = read_s
             if isinstance(event, Final):
                 finals.append(event)
@@ -152,6 +181,7 @@ class Recognizer:
         source: str | Path | BinaryIO,
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
+        hot_words: Iterable[HotWord | str] = (),
         progress: Callable[[float, float | None], None] | None = None,
     ) -> Iterator[tuple[Event | None, float]]:
         """Transcribe a file in constant memory, giving events as they come, each with the seconds read so far.
@@ -161,7 +191,7 @@ class Recognizer:
         be damaged, the events of what could be decoded come first and then AudioError is raised.
         """
         with AudioFile(source) as audio:
-            stream = self.stream(audio.sample_rate_hz, rules=rules, decoding=decoding)
+            stream = self.stream(audio.sample_rate_hz, rules=rules, decoding=decoding, hot_words=hot_words)
             failure: AsrError | None = None
             try:
                 for block in audio:
@@ -228,25 +258,29 @@ class Stream:
         encoding: Encoding,
         channels: int,
         rules: tuple[EndpointRule, ...],
-        decoding: DecoderOptions,
+        decoder: Decoder,
+        alternatives: int,
     ) -> None:
         bundle = recognizer.bundle
         self._recognizer = recognizer
         self._rules = rules
-        self._tokenizer = bundle.tokenizer
         self._step_s = FRAME_REDUCTION * bundle.features.hop_ms / 1000
+        self._writer = WordBuilder(bundle.tokenizer, bundle.calibration, self._step_s)
         self._rate_hz = bundle.features.sample_rate_hz
         self._pcm = PcmDecoder(encoding, channels)
         self._resampler = StreamResampler(sample_rate, self._rate_hz)
         self._fbank = StreamingFbank(recognizer.fbank, BLOCK_FRAMES)
         self._state = recognizer._initial_state()
-        self._decoder = make_decoder(decoding, bundle.tokenizer)
+        self._decoder = decoder
+        self._alternatives = alternatives
         self._samples = 0  # at the model's rate, of real audio
         self._end_s = math.inf  # of the stream, once it is known
         self._warming = bundle.model.options.delay  # outputs still to drop
         self._steps = 0  # network steps decoded since the stream began
         self._utterance_step = 0  # the step at which the utterance began
         self._shown = Partial("", (), 0)
+        self._shown_tokens: tuple[int, ...] = ()
+        self._shown_stable = 0
         self._finished = False
 
     @property
@@ -258,6 +292,18 @@ class Stream:
     def ready(self) -> bool:
         """Whether `Recognizer.advance` would move this stream on."""
         return self._fbank.ready
+
+    def set_hot_words(self, hot_words: Iterable[HotWord | str]) -> None:
+        """Expect these words and phrases from the next utterance on, in place of those before.
+
+        A plain string has the default boost. Raises ConfigError that names a phrase which cannot be
+        written with the model's alphabet, or if the stream decodes greedily, which leaves no choice.
+        """
+        chosen = tuple(HotWord(hot) if isinstance(hot, str) else hot for hot in hot_words)
+        if isinstance(self._decoder, BeamDecoder):
+            self._decoder.set_hot_words(chosen)
+        elif chosen:
+            raise ConfigError("hot words need the beam decoder: choose DecoderOptions(method='beam')")
 
     def accept(self, pcm: Pcm) -> list[Event]:
         """Take a chunk of any length and return the events that it brings.
@@ -318,60 +364,38 @@ class Stream:
         length_s = (self._steps - self._utterance_step) * self._step_s
         rule = find_endpoint(self._rules, bool(hypothesis.tokens), silence_s, length_s)
         if last or rule is not None:
-            text, words = self._words(hypothesis)
-            if text:
-                reason: Reason = rule.reason if rule is not None and not last else "end"
-                events.append(Final(text, words, reason))
+            final = self._final(rule.reason if rule is not None and not last else "end")
+            if final.text:
+                events.append(final)
             self._decoder.reset()
             self._utterance_step = self._steps
-            self._shown = Partial("", (), 0)
+            self._shown, self._shown_tokens = Partial("", (), 0), ()
             return events
-        partial = self._partial(hypothesis)
-        if (partial.text, partial.stable_chars) != (self._shown.text, self._shown.stable_chars):
-            events.append(partial)
-            self._shown = partial
+        tokens, stable = hypothesis.tokens, self._decoder.stable_tokens()
+        if (tokens, stable) != (self._shown_tokens, self._shown_stable):
+            partial = Partial(
+                self._writer.text(tokens),
+                self._writer.words(hypothesis, self._utterance_step, self._end_s),
+                len(self._writer.text(tokens[:stable])),
+            )
+            if (partial.text, partial.stable_chars) != (self._shown.text, self._shown.stable_chars):
+                events.append(partial)
+                self._shown = partial
+            self._shown_tokens, self._shown_stable = tokens, stable
         return events
 
-    def _partial(self, hypothesis: Hypothesis) -> Partial:
-        text, words = self._words(hypothesis)
-        stable = " ".join(self._tokenizer.decode(hypothesis.tokens[: self._decoder.stable_tokens()]).split())
-        return Partial(text, words, len(stable))
-
-    def _words(self, hypothesis: Hypothesis) -> tuple[str, tuple[Word, ...]]:
-        """Text and words of a hypothesis, times counted from the start of the stream."""
-        words: list[Word] = []
-        letters: list[str] = []
-        log_probs: list[float] = []
-        first = last = 0
-
-        def close() -> None:
-            if letters:
-                start_s = min((self._utterance_step + first) * self._step_s, self._end_s)
-                end_s = min((self._utterance_step + last + 1) * self._step_s, self._end_s)
-                confidence = math.exp(sum(log_probs) / len(log_probs))
-                words.append(Word("".join(letters), round(start_s, 3), round(end_s, 3), round(min(1.0, confidence), 4)))
-            letters.clear()
-            log_probs.clear()
-
-        for token, step, log_prob in zip(hypothesis.tokens, hypothesis.steps, hypothesis.log_probs, strict=True):
-            for char in self._tokenizer.tokens[token]:
-                if char == " ":
-                    close()
-                    continue
-                if not letters:
-                    first = step
-                last = step
-                letters.append(char)
-                log_probs.append(log_prob)
-        close()
-        return " ".join(word.text for word in words), tuple(words)
-
-
-def make_decoder(options: DecoderOptions, tokenizer: Tokenizer) -> Decoder:
-    """The decoder that options ask for."""
-    if options.method == "beam":
-        return BeamDecoder(options, tokenizer.blank)
-    return GreedyDecoder(tokenizer.blank)
+    def _final(self, reason: Reason) -> Final:
+        best, *others = self._decoder.finals(1 + self._alternatives)
+        words = self._writer.words(best, self._utterance_step, self._end_s)
+        alternatives = tuple(
+            Alternative(
+                self._writer.text(other.tokens),
+                self._writer.words(other, self._utterance_step, self._end_s),
+                other.score,
+            )
+            for other in others
+        )
+        return Final(self._writer.text(best.tokens), words, reason, best.score, alternatives)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

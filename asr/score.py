@@ -60,5 +60,27 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
     return ErrorCount(substitutions, deletions, insertions, len(reference))
 
 
+def right_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[bool]:
+    """For each word of a hypothesis, whether it stands at its place in the reference (least-edit alignment)."""
+    rows = [list(range(len(hypothesis) + 1))]
+    for i, wanted in enumerate(reference, start=1):
+        above, row = rows[-1], [i]
+        for j, got in enumerate(hypothesis, start=1):
+            row.append(min(above[j - 1] + (wanted != got), above[j] + 1, row[j - 1] + 1))
+        rows.append(row)
+    right = [False] * len(hypothesis)
+    i, j = len(reference), len(hypothesis)
+    while i and j:
+        same = reference[i - 1] == hypothesis[j - 1]
+        if rows[i][j] == rows[i - 1][j - 1] + (not same):
+            i, j = i - 1, j - 1
+            right[j] = same
+        elif rows[i][j] == rows[i - 1][j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return right
+
+
 def count_word_errors(reference: str, hypothesis: str) -> ErrorCount:
     return count_errors(reference.split(), hypothesis.split())

@@ -16,6 +16,7 @@ import torch
 from speech import RATE_HZ, load_speech, machine
 
 import asr
+from asr.decoder import with_beam
 
 CHUNK = RATE_HZ // 10
 WINDOW_S = 300
@@ -33,14 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, nargs="?", help="speech to use (default: the tests' clips)")
     parser.add_argument("--minutes", type=int, default=30)
-    parser.add_argument("--beam", type=int, help="search with a beam (default: greedy)")
+    parser.add_argument("--beam", type=int, help="hypotheses kept per step; 0 decodes greedily")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     audio, _ = load_speech(options.manifest, 300.0)
     loop = np.concatenate([part for clip in audio for part in (clip, np.zeros(RATE_HZ // 2, dtype=np.float32))])
-    decoding = asr.DecoderOptions() if options.beam is None else asr.DecoderOptions(method="beam", beam=options.beam)
     recognizer = asr.load()
+    decoding = with_beam(recognizer.bundle.decoding, options.beam)
     warm = recognizer.stream(RATE_HZ, decoding=decoding)
     warm.accept(loop[: 20 * RATE_HZ])
     warm.finish()

@@ -24,10 +24,11 @@ def own(precision: str, beam: int) -> Recognize:
     import torch
 
     import asr
+    from asr.decoder import with_beam
 
     torch.set_num_threads(1)
     recognizer = asr.load(precision=precision)  # type: ignore[arg-type]
-    decoding = asr.DecoderOptions(method="beam", beam=beam) if beam else asr.DecoderOptions()
+    decoding = with_beam(recognizer.bundle.decoding, beam)
 
     def recognize(samples: np.ndarray) -> str:
         stream = recognizer.stream(RATE_HZ, decoding=decoding)

@@ -6,8 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from asr.decoder import with_beam
 
 if TYPE_CHECKING:
     from asr.evaluate import Score
@@ -31,7 +34,8 @@ def add_arguments(commands: Any) -> None:
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="write references and hypotheses, a JSON object a line"
     )
-    command.add_argument("--beam", type=int, metavar="N", help="search with a beam of N hypotheses (default: greedy)")
+    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
+    command.add_argument("--no-lm", action="store_true", help="search without the language model")
     command.add_argument("--precision", choices=["int8", "float32"], default="int8")
     command.add_argument(
         "--cache", type=Path, default=Path(".cache"), metavar="DIR", help="folder for decoded samples (default: .cache)"
@@ -49,8 +53,10 @@ def run(options: argparse.Namespace) -> int:
     from asr.train.corpus import SampleCache, read_corpus
 
     torch.set_num_threads(1)
-    decoding = asr.DecoderOptions() if options.beam is None else asr.DecoderOptions(method="beam", beam=options.beam)
     recognizer = asr.load(options.model, options.precision)
+    decoding = with_beam(recognizer.bundle.decoding, options.beam)
+    if options.no_lm:
+        decoding = replace(decoding, alpha=0.0)
     _warm_up(recognizer, decoding)
     scores: dict[str, Score] = {}
     rows: list[str] = []

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from asr.cli.formats import FORMATS
 
+from asr.decoder import with_beam
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
+from asr.hotwords import DEFAULT_BOOST, HotWord
 
 if TYPE_CHECKING:
     from asr.decoder import DecoderOptions
@@ -31,7 +33,14 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
     command.add_argument("--output", type=Path, metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
     command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
-    command.add_argument("--beam", type=int, metavar="N", help="search with a beam of N hypotheses (default: greedy)")
+    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
+    command.add_argument(
+        "--hot-word",
+        action="append",
+        default=[],
+        metavar="PHRASE[:BOOST]",
+        help="a word or phrase to expect; may be given several times",
+    )
     command.set_defaults(run=run)
 
 
@@ -42,14 +51,15 @@ def run(options: argparse.Namespace) -> int:
     import asr
 
     torch.set_num_threads(1)  # one stream has too little work to share out
-    decoding = asr.DecoderOptions() if options.beam is None else asr.DecoderOptions(method="beam", beam=options.beam)
     targets = _targets(options.files, options.output, options.format)
+    hot_words = [_hot_word(text) for text in options.hot_word]
     recognizer = asr.load(options.model)
+    decoding = with_beam(recognizer.bundle.decoding, options.beam)
     failed = 0
     for file, target in zip(options.files, targets, strict=True):
         name = "<stdin>" if file == STDIN else file
         live = options.format == "txt" and target is None  # text comes utterance by utterance
-        finals, duration_s, failure = _transcribe(recognizer, file, name, decoding, live)
+        finals, duration_s, failure = _transcribe(recognizer, file, name, decoding, hot_words, live)
         if failure is not None:
             failed += 1
             print(f"asr: {failure}", file=sys.stderr)
@@ -70,6 +80,17 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _hot_word(text: str) -> HotWord:
+    """A hot word from ``PHRASE`` or ``PHRASE:BOOST``."""
+    phrase, colon, boost = text.rpartition(":")
+    if not colon:
+        return HotWord(text, DEFAULT_BOOST)
+    try:
+        return HotWord(phrase, float(boost))
+    except ValueError:
+        raise ConfigError(f"hot word {text!r}: {boost!r} is no number; write PHRASE or PHRASE:BOOST") from None
+
+
 def _targets(files: list[str], output: Path | None, suffix: str) -> list[Path | None]:
     """Where each file's text goes; fails before any work if two would go to the same place."""
     if output is None:
@@ -86,7 +107,12 @@ def _targets(files: list[str], output: Path | None, suffix: str) -> list[Path | 
 
 
 def _transcribe(
-    recognizer: Recognizer, file: str, name: str, decoding: DecoderOptions, live: bool
+    recognizer: Recognizer,
+    file: str,
+    name: str,
+    decoding: DecoderOptions,
+    hot_words: list[HotWord],
+    live: bool,
 ) -> tuple[list[Final], float, AsrError | None]:
     """Transcribe one file; return what was recognised, the length, and what went wrong if anything did."""
     from tqdm import tqdm
@@ -112,7 +138,8 @@ def _transcribe(
         bar.update(read_s - bar.n)
 
     try:
-        for event, read_s in recognizer.transcribe_events(source, decoding=decoding, progress=progress):
+        events = recognizer.transcribe_events(source, decoding=decoding, hot_words=hot_words, progress=progress)
+        for event, read_s in events:
             duration_s = read_s
             if isinstance(event, Final):
                 finals.append(event)

@@ -10,13 +10,42 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_beam import ReferenceBeam
 
+from asr import beam_search as core
 from asr.beam import _SETTLE_EVERY, BeamDecoder
-from asr.decoder import DecoderOptions
+from asr.decoder import Decoder, DecoderOptions
 from asr.errors import ConfigError
 from asr.greedy import GreedyDecoder
+from asr.hotwords import HotWord
+from asr.lm import LanguageModel
+from asr.lm.estimate import encode, estimate
+from asr.lm.table import SPECIAL
+from asr.tokens import BLANK, Tokenizer
 
-WIDE = DecoderOptions(method="beam", beam=10_000, token_floor=-math.inf)
+WIDE = DecoderOptions(
+    beam=4_000, blank_ceiling=1.0, token_floor=-math.inf, beam_range=math.inf, alpha=0.7, beta=0.5, oov_penalty=-2.0
+)
+LETTERS = Tokenizer([BLANK, " ", "a", "b"])
+
+
+def plain(tokens: int) -> Tokenizer:
+    """Tokens without a space among them."""
+    return Tokenizer([BLANK, *"abcdefghijkl"[: tokens - 1]])
+
+
+def make(method: str, tokens: int, **options) -> Decoder:
+    return GreedyDecoder() if method == "greedy" else BeamDecoder(DecoderOptions(**options), plain(tokens))
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    """A trigram model of the words a, b, ab and ba, which knows that there are others."""
+    rng = np.random.default_rng(0)
+    words = ["a", "b", "ab", "ba", "aab", "bb"]
+    sentences = [[words[i] for i in rng.integers(0, 6, rng.integers(1, 5))] for _ in range(80)]
+    vocabulary = (*SPECIAL, "a", "b", "ab", "ba")
+    return LanguageModel.from_table(estimate(encode(sentences, vocabulary), vocabulary, 3)[0])
 
 
 def random_log_probs(steps: int, tokens: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
@@ -41,7 +70,7 @@ def all_texts(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
 def test_a_wide_beam_finds_the_likeliest_text(steps, tokens, seed) -> None:
     """With nothing pruned, the best text and its score are those of the sum over all alignments."""
     log_probs = random_log_probs(steps, tokens, seed)
-    decoder = BeamDecoder(WIDE)
+    decoder = BeamDecoder(WIDE, plain(tokens))
     decoder.accept(log_probs)
     texts = all_texts(log_probs)
     best = decoder.best()
@@ -52,7 +81,7 @@ def test_a_wide_beam_finds_the_likeliest_text(steps, tokens, seed) -> None:
 def test_the_beam_beats_greedy_where_alignments_add_up() -> None:
     """Two weak alignments of one text together outweigh the single best path."""
     log_probs = np.log(np.array([[0.6, 0.4], [0.6, 0.4]]))
-    greedy, beam = GreedyDecoder(), BeamDecoder(DecoderOptions(method="beam", token_floor=-math.inf))
+    greedy, beam = GreedyDecoder(), BeamDecoder(DecoderOptions(blank_ceiling=1.0, token_floor=-math.inf), plain(2))
     greedy.accept(log_probs)
     beam.accept(log_probs)
     assert greedy.best().tokens == ()
@@ -67,7 +96,7 @@ def test_chunks_do_not_matter(seed, cuts, method) -> None:
     log_probs = random_log_probs(40, 6, seed)
 
     def decode(parts):
-        decoder = GreedyDecoder() if method == "greedy" else BeamDecoder(DecoderOptions(method="beam"))
+        decoder = make(method, 6)
         for part in parts:
             decoder.accept(part)
         return decoder.best(), decoder.trailing_blanks()
@@ -79,7 +108,7 @@ def test_chunks_do_not_matter(seed, cuts, method) -> None:
 @given(st.integers(0, 100_000), st.floats(0.5, 6.0), st.integers(1, 12), st.sampled_from(["greedy", "beam"]))
 def test_stable_tokens_never_change(seed, sharpness, beam, method) -> None:
     """Every token once called stable is in every later hypothesis, at its place."""
-    decoder = GreedyDecoder() if method == "greedy" else BeamDecoder(DecoderOptions(method="beam", beam=beam))
+    decoder = make(method, 5, beam=beam)
     stable: tuple[int, ...] = ()
     for row in random_log_probs(60, 5, seed, sharpness):
         decoder.accept(row[None])
@@ -89,25 +118,117 @@ def test_stable_tokens_never_change(seed, sharpness, beam, method) -> None:
         stable = best[: decoder.stable_tokens()]
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 100_000), st.floats(0.5, 6.0), st.integers(1, 24), st.booleans())
+def test_stable_tokens_never_change_with_a_language_model(lm, seed, sharpness, beam, hot) -> None:
+    """The same with a language model, hot words and a short delay, through to the final text."""
+    options = DecoderOptions(beam=beam, alpha=1.5, oov_penalty=-1.0, max_delay_steps=12)
+    decoder = BeamDecoder(options, LETTERS, lm)
+    if hot:
+        decoder.set_hot_words([HotWord("ab ab", 5.0), HotWord("bab", 3.0)])
+    stable: tuple[int, ...] = ()
+    for row in random_log_probs(100, 4, seed, sharpness):
+        decoder.accept(row[None])
+        best = decoder.best().tokens
+        assert best[: len(stable)] == stable
+        stable = best[: decoder.stable_tokens()]
+    for final in decoder.finals(beam):
+        assert final.tokens[: len(stable)] == stable
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 80), st.floats(0.5, 6.0), st.integers(1, 20))
+def test_the_compiled_search_is_the_plain_one(seed, steps, sharpness, beam) -> None:
+    """Texts, scores, times, probabilities and stable lengths equal those of the same search in plain Python."""
+    options = DecoderOptions(beam=beam, blank_ceiling=1.0, token_floor=-12.0, beam_range=math.inf)
+    compiled, reference = BeamDecoder(options, plain(4)), ReferenceBeam(options)
+    for part in np.array_split(random_log_probs(steps, 4, seed, sharpness), 3):
+        compiled.accept(part)
+        reference.accept(part)
+        ours, theirs = compiled.best(), reference.best()
+        assert (ours.tokens, ours.steps) == (theirs.tokens, theirs.steps)
+        assert ours.log_probs == pytest.approx(theirs.log_probs)
+        assert ours.score == pytest.approx(theirs.score)
+        assert compiled.stable_tokens() == reference.stable_tokens()
+        assert compiled.trailing_blanks() == reference.trailing_blanks()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 100_000), st.sampled_from([(), ("ab",), ("a b", "bb"), ("bab", "ab a")]))
+def test_scores_with_a_language_model_are_exact(lm, steps, seed, phrases) -> None:
+    """With nothing pruned, the five best texts and their scores are those of summing over all alignments
+    and then asking the language model and counting the hot words."""
+    log_probs = random_log_probs(steps, 4, seed)
+    texts: dict[str, float] = defaultdict(float)
+    for tokens, probability in all_texts(log_probs).items():
+        texts[" ".join(LETTERS.decode(tokens).split())] += probability
+    scores = []
+    for text, probability in texts.items():
+        score, history = math.log(probability), ["<s>"]
+        for word in text.split():
+            score += WIDE.alpha * lm.score(history, word) + WIDE.beta + WIDE.oov_penalty * (word not in lm.ids)
+            history.append(word)
+        for phrase in phrases:
+            words = phrase.split()
+            refund = 2.0 * sum(word not in lm.ids for word in words)
+            count = sum(text.split()[i : i + len(words)] == words for i in range(len(text.split())))
+            score += count * (3.0 * len(words) + refund)
+        scores.append(score)
+    decoder = BeamDecoder(WIDE, LETTERS, lm)
+    decoder.set_hot_words([HotWord(phrase, 3.0) for phrase in phrases])
+    decoder.accept(log_probs)
+    found = decoder.finals(5)
+    assert [hypothesis.score for hypothesis in found] == pytest.approx(sorted(scores, reverse=True)[:5])
+    assert len({LETTERS.decode(hypothesis.tokens).strip() for hypothesis in found}) == len(found)
+
+
 def test_the_beam_tree_does_not_grow() -> None:
-    """Through 5,000 steps of noise without an endpoint, the live tree stays within a bound."""
-
-    def live_nodes(decoder: BeamDecoder) -> int:
-        stack, count = [decoder._root], 0
-        while stack:
-            node = stack.pop()
-            count += 1
-            stack += node.children.values()
-        return count
-
-    options = DecoderOptions(method="beam", beam=8)
-    decoder = BeamDecoder(options)
+    """Through 5,000 steps of noise without an endpoint, tree and alignments stay within a bound."""
+    options = DecoderOptions(beam=8)
+    decoder = BeamDecoder(options, plain(5))
     sizes = []
     for seed in range(10):
         decoder.accept(random_log_probs(500, 5, seed, 3.0))
-        sizes.append(live_nodes(decoder))
-    # A path to each beam, no longer than the delay after which disagreement is given up.
-    assert max(sizes) <= options.beam * (options.max_delay_steps + 2 * _SETTLE_EVERY)
+        sizes.append(len(decoder._search.nodes) + len(decoder._search.marks))
+    # A path to each beam, no longer than the delay after which disagreement is given up, and the room for new ones.
+    per_step = core.NODES_PER_STEP + core.MARKS_PER_STEP
+    assert max(sizes) <= 2 * options.beam * (2 * options.max_delay_steps + per_step * 2 * _SETTLE_EVERY)
+    assert sizes[-1] == sizes[2]
+
+
+def test_frames_without_a_likely_token_change_no_text() -> None:
+    """A long pause of blanks keeps every hypothesis, its order and what it leads by."""
+    decoder = BeamDecoder(DecoderOptions(beam=16, max_delay_steps=10_000), plain(4))
+    decoder.accept(random_log_probs(20, 4, 1))
+    before = decoder.finals(16)
+    decoder.accept(np.log(np.tile([1 - 3e-5, 1e-5, 1e-5, 1e-5], (300, 1))))
+    after = decoder.finals(16)
+    assert [h.tokens for h in before] == [h.tokens for h in after]
+    assert [h.score - before[0].score for h in before] == pytest.approx(
+        [h.score - after[0].score for h in after], abs=0.02
+    )
+
+
+def test_spaces_in_a_row_are_one() -> None:
+    """A second space after a pause, or one before the first word, makes no other text."""
+    rows = np.full((9, 4), 1e-4)
+    for step, token in enumerate([1, 2, 1, 0, 1, 3, 1, 0, 1]):
+        rows[step, token] = 1.0
+    decoder = BeamDecoder(DecoderOptions(beam=8), LETTERS)
+    decoder.accept(np.log(rows / rows.sum(axis=1, keepdims=True)))
+    assert LETTERS.decode(decoder.best().tokens) == "a b "
+    assert math.exp(decoder.finals()[0].score) == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_odd_word_survives_where_the_sound_is_clear(lm) -> None:
+    """A word that the language model does not know is written when it was clearly said."""
+    rows = np.full((6, 4), 1e-3)
+    for step, token in enumerate([2, 0, 2, 0, 2, 1]):  # "aaa"
+        rows[step, token] = 1.0
+    decoder = BeamDecoder(DecoderOptions(beam=16, oov_penalty=-3.0), LETTERS, lm)
+    decoder.accept(np.log(rows / rows.sum(axis=1, keepdims=True)))
+    assert LETTERS.decode(decoder.finals()[0].tokens).strip() == "aaa"
+    assert "aaa" not in lm.ids
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam"])
@@ -125,7 +246,7 @@ def test_steps_and_probabilities_are_those_of_the_peaks(method) -> None:
         (7, 0, 0.98),
     ]:
         rows[step, token] = p
-    decoder = GreedyDecoder() if method == "greedy" else BeamDecoder(DecoderOptions(method="beam"))
+    decoder = make(method, 3)
     decoder.accept(np.log(rows / rows.sum(axis=1, keepdims=True)))
     best = decoder.best()
     assert best.tokens == (1, 1, 2)
@@ -138,7 +259,7 @@ def test_steps_and_probabilities_are_those_of_the_peaks(method) -> None:
 def test_a_new_utterance_begins_at_a_reset(method) -> None:
     """After a reset nothing of the text before is left, and a token that sounds on is not written twice."""
     held = np.log(np.array([[0.02, 0.97, 0.01]] * 3 + [[0.97, 0.01, 0.02]] + [[0.02, 0.97, 0.01]]))
-    decoder = GreedyDecoder() if method == "greedy" else BeamDecoder(DecoderOptions(method="beam"))
+    decoder = make(method, 3)
     decoder.accept(held[:2])
     assert decoder.best().tokens == (1,)
     decoder.reset()
@@ -156,3 +277,5 @@ def test_options_that_cannot_work_are_refused() -> None:
         DecoderOptions(method="viterbi")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 1"):
         DecoderOptions(beam=0)
+    with pytest.raises(ConfigError, match="single characters"):
+        BeamDecoder(DecoderOptions(), Tokenizer([BLANK, " ", "th", "e"]), LanguageModel.empty())

@@ -18,7 +18,8 @@ from asr import AudioError, DecoderOptions, EndpointRule, Final, ModelError, Par
 from asr.recognizer import Recognizer
 from asr.score import ErrorCount, count_errors, count_word_errors
 
-BEAM = DecoderOptions(method="beam", beam=4)
+GREEDY = DecoderOptions(method="greedy")
+BEAM = DecoderOptions(beam=8)
 
 
 def events_of(recognizer, samples, cuts=(), **options) -> list:
@@ -60,7 +61,7 @@ def test_chunks_of_one_sample(recognizer, clips) -> None:
     assert events_of(recognizer, samples, range(len(samples))) == events_of(recognizer, samples)
 
 
-@pytest.mark.parametrize("decoding", [DecoderOptions(), BEAM], ids=["greedy", "beam"])
+@pytest.mark.parametrize("decoding", [GREEDY, BEAM], ids=["greedy", "beam"])
 def test_stable_text_never_changes(recognizer, speech, decoding) -> None:
     """Characters once called stable begin every later partial of the utterance, and its final."""
     stable = ""
@@ -69,7 +70,7 @@ def test_stable_text_never_changes(recognizer, speech, decoding) -> None:
         stable = "" if isinstance(event, Final) else event.text[: event.stable_chars]
 
 
-@pytest.mark.parametrize("decoding", [DecoderOptions(), BEAM], ids=["greedy", "beam"])
+@pytest.mark.parametrize("decoding", [GREEDY, BEAM], ids=["greedy", "beam"])
 def test_sixteen_streams_together_are_each_alone(recognizer, clips, decoding) -> None:
     """Advanced together in random order and in random chunks, each stream gives the events it gives alone."""
     rng = random.Random(7)

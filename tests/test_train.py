@@ -147,6 +147,32 @@ def test_augmentation_is_repeatable_and_changes_the_audio(clips) -> None:
     assert not torch.equal(masked, a)
 
 
+def test_silence_as_noise_changes_nothing(clips) -> None:
+    """A stretch of digital silence among the noises cannot be raised to a level: the audio stays finite."""
+    features = FeatureOptions()
+    augmenter = Augmenter(
+        AugmentOptions(noise=1.0), features, noises=[np.full(16_000, 1e-25, dtype=np.float32)], rooms=[]
+    )
+    for seed in range(10):
+        assert torch.isfinite(augmenter(clips[0].samples, np.random.default_rng(seed))).all()
+
+
+def test_a_broken_batch_changes_no_weight(folder, monkeypatch) -> None:
+    """A step whose loss is not a number is left out, and training goes on."""
+    (folder / "train.toml").write_text(CONFIG.format(cell="lstm", steps=3))
+    trainer = Trainer(load_config(folder / "train.toml"), folder, folder / "run", "cpu")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    whole = "asr.train.trainer._ctc"
+    with monkeypatch.context() as patched:
+        patched.setattr(whole, lambda logits, batch: logits.float().sum() * float("nan"))
+        trainer._train_step(next(trainer._batches()))
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    trainer.run()
+    after = trainer.model.state_dict()
+    assert all(bool(torch.isfinite(value).all()) for value in after.values())
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+
+
 def test_librispeech_folders_are_read(tmp_path, clips) -> None:
     """A folder of SPEAKER/CHAPTER with a .trans.txt and audio beside it is a corpus."""
     chapter = tmp_path / "174" / "50561"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from asr.features import LOG_FLOOR, Fbank, FeatureOptions
 
+_SILENCE = 1e-9  # power below which there is nothing to be heard (-90 dB of full scale)
 _PITCH_STEP = 0.02  # pitch factors are rounded to this, so that few filterbanks need building
 
 
@@ -94,8 +95,8 @@ class Augmenter:
         noise = np.resize(np.roll(noise, -start), len(samples))
         snr_db = rng.uniform(*self.options.noise_snr_db)
         speech_power, noise_power = np.mean(np.square(samples)), np.mean(np.square(noise))
-        if noise_power <= 0 or speech_power <= 0:
-            return samples
+        if noise_power < _SILENCE or speech_power < _SILENCE:
+            return samples  # raised to the wanted ratio, a silent stretch of noise would be beyond all numbers
         scale = np.float32(np.sqrt(speech_power / noise_power * 10 ** (-snr_db / 10)))
         return np.asarray(samples + noise * scale)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -102,7 +103,8 @@ class Trainer:
         shown_s, loss_sum, loss_count = self.seconds, 0.0, 0
         for batch in self._batches():
             loss = self._train_step(batch)
-            loss_sum, loss_count = loss_sum + loss, loss_count + 1
+            if math.isfinite(loss):
+                loss_sum, loss_count = loss_sum + loss, loss_count + 1
             self.step += 1
             self.batch += 1
             self.seconds += batch.seconds * self.processes
@@ -111,9 +113,11 @@ class Trainer:
                 now = time.monotonic()
                 speed = (self.seconds - shown_s) / (now - shown_at)
                 self._log(
-                    loss=round(loss_sum / loss_count, 4), times_real_time=round(speed, 1), lr=self._learning_rate()
+                    loss=round(loss_sum / max(1, loss_count), 4),
+                    times_real_time=round(speed, 1),
+                    lr=self._learning_rate(),
                 )
-                progress.set_postfix_str(f"epoch {self.epoch} loss {loss_sum / loss_count:.3f} {speed:.0f}x")
+                progress.set_postfix_str(f"epoch {self.epoch} loss {loss_sum / max(1, loss_count):.3f} {speed:.0f}x")
                 shown_at, shown_s, loss_sum, loss_count = now, self.seconds, 0.0, 0
             done = self.step >= options.steps
             if self.step % options.check_every == 0 or done:
@@ -171,9 +175,10 @@ class Trainer:
             loss = (1 - weight) * loss + weight * _ctc(middle[:, delay:], batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         for optimiser in self.optimisers:
-            optimiser.step()
+            if torch.isfinite(norm):  # one broken batch must not end a run of days
+                optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         # The average starts short and lengthens, or the first weights would stay in it for long.
         decay = min(options.average_decay, (1 + self.step) / (10 + self.step))

@@ -1,0 +1,102 @@
+"""Hot words: phrases that a speaker is likely to say, which the search then prefers.
+
+All phrases of a stream are followed at once by one automaton (A. V. Aho and M. J. Corasick, "Efficient
+string matching: an aid to bibliographic search", 1975). A phrase begins and ends at a word's edge. As its
+letters come, its boost is lent piece by piece, so that the right hypothesis is not lost before the phrase
+is whole; if the phrase then breaks off, the loan is taken back, so unfinished phrases gain nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr.beam_search import HotArrays
+from asr.errors import ConfigError, DataError
+from asr.tokens import Tokenizer
+
+DEFAULT_BOOST = 4.0
+
+
+@dataclass(frozen=True)
+class HotWord:
+    """A word or phrase to expect."""
+
+    phrase: str  # in the model's own alphabet, words separated by spaces
+    boost: float = DEFAULT_BOOST  # natural log, per word: how much likelier it is made; below 0: less likely
+
+    def __post_init__(self) -> None:
+        if not self.phrase.strip():
+            raise ConfigError("a hot word is empty: leave it out")
+        if not -100 <= self.boost <= 100:
+            raise ConfigError(f"hot word {self.phrase!r}: boost {self.boost} is not within -100 to 100")
+
+
+def no_hot_words(tokens: int) -> HotArrays:
+    return HotArrays(np.zeros((1, tokens), dtype=np.int32), np.zeros(1), np.zeros(1))
+
+
+def build_automaton(
+    hot_words: Iterable[HotWord], tokenizer: Tokenizer, space: int, refund: Callable[[str], float] | None = None
+) -> HotArrays:
+    """The automaton of a set of phrases.
+
+    Args:
+        hot_words: the phrases.
+        tokenizer: writes them as tokens.
+        space: the token between words, or -1 if words are not told apart.
+        refund: what a word costs by being unknown to the language model, which its phrase gets back.
+
+    Raises:
+        ConfigError: that names a phrase that the tokens cannot write.
+    """
+    phrases: list[tuple[list[int], float]] = []
+    for hot in hot_words:
+        words = hot.phrase.lower().split()
+        try:
+            tokens = tokenizer.encode(" ".join(words))
+        except DataError as error:
+            raise ConfigError(f"hot word {hot.phrase!r}: {error}") from error
+        edge = [space] if space >= 0 else []
+        back = sum(refund(word) for word in words) if refund is not None and hot.boost > 0 else 0.0
+        phrases.append((edge + tokens + edge, hot.boost * len(words) + back))
+    return _automaton(phrases, len(tokenizer), 1 if space >= 0 else 0)
+
+
+def _automaton(phrases: Sequence[tuple[list[int], float]], tokens: int, edge: int) -> HotArrays:
+    children: list[dict[int, int]] = [{}]
+    lent, earned = [0.0], [0.0]
+    complete: set[int] = set()
+    for sequence, boost in phrases:
+        state = 0
+        for place, token in enumerate(sequence, 1):
+            if token not in children[state]:
+                children[state][token] = len(children)
+                children.append({})
+                lent.append(0.0)
+                earned.append(0.0)
+            state = children[state][token]
+            if place < len(sequence):
+                share = max(0, place - edge) / max(1, len(sequence) - 2 * edge)
+                lent[state] = max(lent[state], boost * share)
+        if state not in complete or boost > earned[state]:
+            earned[state] = boost  # a phrase that is named twice counts once, with the higher boost
+        complete.add(state)
+    after = np.zeros((len(children), tokens), dtype=np.int32)
+    fallback = [0] * len(children)
+    waiting = deque([0])
+    while waiting:
+        state = waiting.popleft()
+        back = fallback[state]
+        if state:
+            after[state] = after[back]
+            lent[state] = max(lent[state], lent[back])
+            earned[state] += earned[back]
+        for token, child in children[state].items():
+            fallback[child] = int(after[back, token]) if state else 0
+            after[state, token] = child
+            waiting.append(child)
+    return HotArrays(after, np.array(lent), np.array(earned))

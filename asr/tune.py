@@ -1,0 +1,143 @@
+"""Tuning of the search on a development set: its weights, and what its confidences mean.
+
+The network runs once; its emissions are then decoded again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from asr.decoder import DecoderOptions, Hypothesis
+from asr.errors import DataError
+from asr.recognizer import Recognizer
+from asr.score import ErrorCount, count_word_errors, right_words
+from asr.words import Calibration, WordBuilder, features
+
+# The weights, how far the first trial of each goes, and where trials stop.
+_STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4)}
+_RIDGE = 1e-3  # keeps the fit of confidences finite where words are all right
+BINS = 10
+
+Judged = tuple[tuple[float, float, float, float], bool]  # a word's features, and whether it was right
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What the network said of an utterance, and what was said."""
+
+    log_probs: np.ndarray  # (steps, tokens)
+    reference: str
+
+
+def decode(recognizer: Recognizer, emission: Emission, options: DecoderOptions) -> Hypothesis:
+    """The best final hypothesis of a whole utterance."""
+    decoder = recognizer.make_decoder(options)
+    decoder.accept(emission.log_probs)
+    return decoder.finals()[0]
+
+
+def word_errors(recognizer: Recognizer, emissions: Sequence[Emission], options: DecoderOptions) -> ErrorCount:
+    """Word errors of all utterances together."""
+    total = ErrorCount()
+    for emission in emissions:
+        text = recognizer.bundle.tokenizer.decode(decode(recognizer, emission, options).tokens)
+        total += count_word_errors(emission.reference, text)
+    return total
+
+
+def tune_weights(
+    recognizer: Recognizer,
+    emissions: Sequence[Emission],
+    start: DecoderOptions,
+    report: Callable[[DecoderOptions, float], None],
+) -> tuple[DecoderOptions, float]:
+    """Search for the weights with the fewest word errors, one weight at a time, in ever smaller steps.
+
+    Args:
+        recognizer: with a language model.
+        emissions: of the development set.
+        start: where to begin; beam and other options stay as they are.
+        report: told of every trial, with its word error rate.
+    """
+    tried: dict[tuple[float, ...], float] = {}
+
+    def rate(options: DecoderOptions) -> float:
+        key = tuple(getattr(options, name) for name in _STEPS)
+        if key not in tried:
+            tried[key] = word_errors(recognizer, emissions, options).rate
+            report(options, tried[key])
+        return tried[key]
+
+    best, least = start, rate(start)
+    steps = {name: first for name, (first, _) in _STEPS.items()}
+    while any(steps[name] >= last for name, (_, last) in _STEPS.items()):
+        before = least
+        for name in _STEPS:
+            for sign in (1, -1):
+                value = round(getattr(best, name) + sign * steps[name], 4)
+                while name != "alpha" or value > 0:
+                    trial = replace(best, **{name: value})
+                    if rate(trial) >= least:
+                        break
+                    best, least = trial, rate(trial)
+                    value = round(value + sign * steps[name], 4)
+        if least == before:
+            steps = {name: step / 2 for name, step in steps.items()}
+    return best, least
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of the words within a range of confidence, how sure they were and how many were right."""
+
+    words: int
+    confidence: float  # their mean
+    right: float  # share of them
+
+
+def judge_words(recognizer: Recognizer, emissions: Sequence[Emission], options: DecoderOptions) -> list[list[Judged]]:
+    """For each utterance, the features of each word and whether it was right."""
+    builder = WordBuilder(recognizer.bundle.tokenizer, Calibration(), 1.0)
+    judged = []
+    for emission in emissions:
+        hypothesis = decode(recognizer, emission, options)
+        words = builder.log_probs(hypothesis)
+        right = right_words(emission.reference.split(), builder.text(hypothesis.tokens).split())
+        judged.append([(features(word), one) for word, one in zip(words, right, strict=True)])
+    return judged
+
+
+def fit_confidence(judged: Sequence[Judged]) -> Calibration:
+    """Logistic regression, by Newton's method."""
+    if not judged or len({right for _, right in judged}) < 2:
+        raise DataError("the development set has no words to fit confidences on, or all are right or all are wrong")
+    x = np.array([row for row, _ in judged])
+    y = np.array([right for _, right in judged], dtype=float)
+    weights = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-x @ weights))
+        gradient = x.T @ (y - p) / len(y) - _RIDGE * weights
+        curvature = (x.T * (p * (1 - p))) @ x / len(y) + _RIDGE * np.eye(x.shape[1])
+        step = np.linalg.solve(curvature, gradient)
+        weights += step
+        if np.abs(step).max() < 1e-8:
+            break
+    return Calibration(*(round(float(w), 4) for w in weights))
+
+
+def reliability(judged: Sequence[Judged], calibration: Calibration) -> tuple[list[Reliability], float]:
+    """Rows for the filled ranges of confidence, and the mean gap between confidence and truth (weighted by words)."""
+    weights = np.array(calibration.weights)
+    confidence = np.array([1 / (1 + np.exp(-np.array(row) @ weights)) for row, _ in judged])
+    right = np.array([one for _, one in judged], dtype=float)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    rows = [
+        Reliability(int((place == b).sum()), float(confidence[place == b].mean()), float(right[place == b].mean()))
+        for b in range(BINS)
+        if (place == b).any()
+    ]
+    gap = sum(row.words * abs(row.confidence - row.right) for row in rows) / len(judged)
+    return rows, gap

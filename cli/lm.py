@@ -1,0 +1,90 @@
+"""``asr lm``: make and measure language models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this subcommand and its own."""
+    command = commands.add_parser(
+        "lm",
+        help="make or measure a language model",
+        description="Make a language model from text or from an ARPA file, or measure one on text.",
+    )
+    actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
+    build = actions.add_parser(
+        "build",
+        help="make a language model",
+        description="Estimate a model from text (modified Kneser-Ney, pruned to a size), or convert an ARPA file. "
+        "Put the result into a model folder as lm.safetensors, then run `asr tune` on that folder.",
+    )
+    build.add_argument("output", type=Path, metavar="OUT", help="file to write, e.g. lm.safetensors")
+    build.add_argument(
+        "text",
+        nargs="*",
+        type=Path,
+        metavar="TEXT",
+        help="text files, plain or .gz, .bz2, .xz; one named twice counts twice",
+    )
+    build.add_argument("--arpa", type=Path, metavar="FILE", help="convert this model instead of reading text")
+    build.add_argument("--order", type=int, default=3, metavar="N", help="longest n-gram, 1 to 6 (default: 3)")
+    build.add_argument("--words", type=int, default=60_000, metavar="N", help="size of the vocabulary (default: 60000)")
+    build.add_argument("--least-count", type=int, default=2, metavar="N", help="rarer words stay unknown (default: 2)")
+    build.add_argument("--megabytes", type=float, default=12.0, metavar="X", help="size of the result (default: 12)")
+    build.add_argument(
+        "--hold-out",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out every Nth sentence and measure the model on these",
+    )
+    build.add_argument("--write-arpa", type=Path, metavar="FILE", help="also write the model in ARPA format")
+    build.set_defaults(run=run_build)
+    score = actions.add_parser("score", help="print the perplexity of text files")
+    score.add_argument("lm", type=Path, metavar="LM", help="a language model file")
+    score.add_argument("text", nargs="+", type=Path, metavar="TEXT")
+    score.set_defaults(run=run_score)
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """Make a model and write it."""
+    from asr.errors import ConfigError, DataError
+    from asr.lm.arpa import write_arpa
+    from asr.lm.build import BuildOptions, build_from_arpa, build_from_text
+
+    if bool(options.text) == (options.arpa is not None):
+        raise ConfigError("give either text files or --arpa FILE")
+    settings = BuildOptions(options.order, options.words, options.least_count, options.megabytes, options.hold_out)
+    started = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr)
+
+    if options.arpa is not None:
+        lm, ngrams = build_from_arpa(options.arpa, report)
+    else:
+        lm, ngrams = build_from_text(options.text, settings, report)
+    try:
+        lm.save(options.output)
+        if options.write_arpa is not None:
+            write_arpa(ngrams, options.write_arpa)
+    except OSError as error:
+        raise DataError(f"cannot write {error.filename or options.output}: {error.strerror}") from error
+    report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def run_score(options: argparse.Namespace) -> int:
+    """Print a line for each text."""
+    from asr.lm import LanguageModel
+    from asr.lm.build import read_sentences, score_text
+
+    lm = LanguageModel.load(options.lm)
+    for path in options.text:
+        print(f"{path.name}: {score_text(lm, read_sentences(path))}")
+    return 0

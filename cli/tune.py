@@ -1,0 +1,88 @@
+"""``asr tune MODEL MANIFEST…``: set a model's search weights and confidences on a development set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this subcommand."""
+    command = commands.add_parser(
+        "tune",
+        help="set a model's search weights on a development set",
+        description="Find the language-model weights with the fewest word errors, then fit the words' confidences, "
+        "and write both into the model's model.toml. Use speech that the model was not trained on.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="model folder with lm.safetensors in it")
+    command.add_argument(
+        "corpora",
+        nargs="+",
+        type=Path,
+        metavar="MANIFEST",
+        help="manifest (.jsonl beside a .tar) or LibriSpeech-style folder",
+    )
+    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step (default: the model's own)")
+    command.add_argument(
+        "--minutes", type=float, default=20.0, metavar="X", help="of each corpus at most so much (default: 20)"
+    )
+    command.add_argument("--dry-run", action="store_true", help="print what was found and change nothing")
+    command.add_argument(
+        "--cache", type=Path, default=Path(".cache"), metavar="DIR", help="folder for decoded samples (default: .cache)"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tune and print what was found."""
+    import torch
+    from tqdm import tqdm
+
+    import asr
+    from asr.bundle import update_bundle
+    from asr.errors import ConfigError
+    from asr.train.corpus import SampleCache, read_corpus
+    from asr.tune import Emission, fit_confidence, judge_words, reliability, tune_weights
+
+    torch.set_num_threads(1)
+    recognizer = asr.load(options.model)
+    if recognizer.bundle.lm is None:
+        raise ConfigError(f"{options.model} has no lm.safetensors: make one with `asr lm build` and put it there")
+    emissions: list[Emission] = []
+    for path in options.corpora:
+        utterances = read_corpus(path)
+        cache = SampleCache(path, utterances, recognizer.sample_rate_hz, options.cache)
+        seconds = 0.0
+        for index in tqdm(range(len(utterances)), desc=path.stem, disable=not sys.stderr.isatty(), leave=False):
+            samples = cache[index]
+            seconds += len(samples) / recognizer.sample_rate_hz
+            if seconds > 60 * options.minutes:
+                break
+            emissions.append(Emission(recognizer.emissions(samples), utterances[index].text))
+    start = replace(recognizer.bundle.decoding, method="beam")
+    if options.beam is not None:
+        start = replace(start, beam=options.beam)
+    bar = tqdm(unit="trial", disable=not sys.stderr.isatty(), leave=False)
+
+    def report(trial: asr.DecoderOptions, rate: float) -> None:
+        bar.update()
+        tqdm.write(f"{trial.alpha:6.2f} {trial.beta:6.2f} {trial.oov_penalty:6.2f} {100 * rate:8.2f}")
+
+    print(f"{len(emissions)} utterances, beam {start.beam}\n alpha   beta    oov    WER %")
+    best, rate = tune_weights(recognizer, emissions, start, report)
+    bar.close()
+    print(f"best: alpha {best.alpha}, beta {best.beta}, oov_penalty {best.oov_penalty}: WER {100 * rate:.2f} %\n")
+    judged = judge_words(recognizer, emissions, best)
+    # Every other utterance fits the confidences, the rest show whether they hold.
+    calibration = fit_confidence([word for words in judged[::2] for word in words])
+    rows, gap = reliability([word for words in judged[1::2] for word in words], calibration)
+    print("confidence   words   mean   right")
+    for row in rows:
+        print(f"{int(row.confidence * 10) / 10:>10.1f} {row.words:>7} {row.confidence:>6.3f} {row.right:>7.3f}")
+    print(f"mean gap {gap:.3f}")
+    if not options.dry_run:
+        update_bundle(options.model, {"decoding": asdict(best), "confidence": asdict(calibration)})
+    return 0
