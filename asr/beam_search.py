@@ -26,7 +26,7 @@ import numpy as np
 from asr.lm.lookup import LmArrays, score_word, spell
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
+_jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 
 NEVER = -math.inf
 NODES_PER_STEP, MARKS_PER_STEP = 1, 3  # new ones, times the beam, at most

@@ -6,6 +6,7 @@ import itertools
 import random
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asr
-from asr import AudioError, DecoderOptions, EndpointRule, Final, ModelError, Partial, StreamError
+from asr import AudioError, ConfigError, DecoderOptions, EndpointRule, Final, HotWord, ModelError, Partial, StreamError
 from asr.recognizer import Recognizer
 from asr.score import ErrorCount, count_errors, count_word_errors
 
@@ -97,6 +98,57 @@ def test_sixteen_streams_together_are_each_alone(recognizer, clips, decoding) ->
         assert own == events_of(recognizer, samples, decoding=decoding)
 
 
+def test_the_language_model_takes_errors_off(recognizer, clips) -> None:
+    """On real speech, the default search makes fewer word errors than greedy and than one without the model."""
+
+    def errors(decoding) -> int:
+        texts = [text_of(events_of(recognizer, clip.samples, decoding=decoding)) for clip in clips]
+        return sum(count_word_errors(clip.text, text).errors for clip, text in zip(clips, texts, strict=True))
+
+    default = recognizer.bundle.decoding
+    assert errors(None) < errors(GREEDY)
+    assert errors(None) < errors(replace(default, alpha=0.0))
+
+
+def test_hot_words_change_what_is_heard(recognizer, clips) -> None:
+    """A boosted phrase that sounds alike is written, only while it is set, and only on its own stream."""
+    audio = clips[0].samples
+    plain = text_of(events_of(recognizer, audio))
+    heard = plain.split()[-1]
+    odd = heard + "z"  # in no vocabulary
+    boosted = text_of(events_of(recognizer, audio, hot_words=[HotWord(odd, 40.0)]))
+    assert odd not in plain.split()
+    assert odd in boosted.split()
+    assert text_of(events_of(recognizer, audio)) == plain
+    stream = recognizer.stream(16_000, hot_words=[HotWord(odd, 40.0)])
+    first = [*stream.accept(audio), *stream.accept(np.zeros(32_000, dtype=np.float32))]
+    stream.set_hot_words([])
+    second = [*stream.accept(np.zeros(16_000, dtype=np.float32)), *stream.accept(audio), *stream.finish()]
+    assert odd in text_of(first).split()
+    assert odd not in text_of(second).split()
+
+
+def test_hot_words_that_cannot_work_are_refused(recognizer) -> None:
+    """A phrase with digits is named, and so is a decoder that has no choice to make."""
+    with pytest.raises(ConfigError, match="'b52'"):
+        recognizer.stream(16_000, hot_words=["b52"])
+    with pytest.raises(ConfigError, match="beam"):
+        recognizer.stream(16_000, hot_words=["word"], decoding=GREEDY)
+
+
+def test_alternatives_are_other_texts_in_order(recognizer, clips) -> None:
+    """Asked for three, a final brings up to three more readings, each less likely, with words and times."""
+    decoding = replace(recognizer.bundle.decoding, alternatives=3)
+    (final,) = [e for e in events_of(recognizer, clips[1].samples, decoding=decoding) if isinstance(e, Final)]
+    assert len(final.alternatives) == 3
+    texts = [final.text, *(other.text for other in final.alternatives)]
+    scores = [final.score, *(other.score for other in final.alternatives)]
+    assert len(set(texts)) == 4
+    assert scores == sorted(scores, reverse=True)
+    for other in final.alternatives:
+        assert " ".join(word.text for word in other.words) == other.text
+
+
 def test_threads_share_a_recognizer(recognizer, clips) -> None:
     """Streams in five threads at once give what they give one after the other."""
     results: dict[int, list] = {}
@@ -134,10 +186,10 @@ def test_pauses_end_utterances(recognizer, clips) -> None:
     """Two clips with a second between are two finals for silence's sake, and one without rules."""
     gap = np.zeros(20_000, dtype=np.float32)
     samples = np.concatenate([clips[0].samples, gap, clips[2].samples, gap])
-    finals = [e for e in events_of(recognizer, samples) if isinstance(e, Final)]
+    finals = [e for e in events_of(recognizer, samples, decoding=GREEDY) if isinstance(e, Final)]
     assert len(finals) >= 2
     assert finals[0].reason == "silence"
-    single = [e for e in events_of(recognizer, samples, rules=()) if isinstance(e, Final)]
+    single = [e for e in events_of(recognizer, samples, rules=(), decoding=GREEDY) if isinstance(e, Final)]
     assert [e.reason for e in single] == ["end"]
     assert [w.text for w in single[0].words] == [w.text for f in finals for w in f.words]
 
@@ -145,10 +197,10 @@ def test_pauses_end_utterances(recognizer, clips) -> None:
 def test_a_long_utterance_is_ended(recognizer, clips) -> None:
     """A rule on length ends an utterance that never pauses, and no word is lost by it."""
     rules = (EndpointRule("length", speech=True, silence_s=0.0, length_s=2.0),)
-    finals = [e for e in events_of(recognizer, clips[0].samples, rules=rules) if isinstance(e, Final)]
+    finals = [e for e in events_of(recognizer, clips[0].samples, rules=rules, decoding=GREEDY) if isinstance(e, Final)]
     assert len(finals) >= 2
     assert finals[0].reason == "length"
-    whole = text_of(events_of(recognizer, clips[0].samples, rules=()))
+    whole = text_of(events_of(recognizer, clips[0].samples, rules=(), decoding=GREEDY))
     assert "".join(f.text for f in finals).replace(" ", "") == whole.replace(" ", "")
 
 

@@ -30,7 +30,7 @@ class LmArrays(NamedTuple):
 
 
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
+_jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 
 
 @_jit
