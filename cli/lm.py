@@ -45,6 +45,10 @@ def add_arguments(commands: Any) -> None:
     )
     build.add_argument("--write-arpa", type=Path, metavar="FILE", help="also write the model in ARPA format")
     build.set_defaults(run=run_build)
+    export = actions.add_parser("export", help="write a language model in ARPA format")
+    export.add_argument("lm", type=Path, metavar="LM", help="a language model file")
+    export.add_argument("output", type=Path, metavar="OUT", help="file to write")
+    export.set_defaults(run=run_export)
     score = actions.add_parser("score", help="print the perplexity of text files")
     score.add_argument("lm", type=Path, metavar="LM", help="a language model file")
     score.add_argument("text", nargs="+", type=Path, metavar="TEXT")
@@ -76,6 +80,20 @@ def run_build(options: argparse.Namespace) -> int:
     except OSError as error:
         raise DataError(f"cannot write {error.filename or options.output}: {error.strerror}") from error
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a stored model for other toolkits to read."""
+    from asr.errors import DataError
+    from asr.lm import LanguageModel
+    from asr.lm.arpa import write_arpa
+
+    table = LanguageModel.load(options.lm).to_table()
+    try:
+        write_arpa(table, options.output)
+    except OSError as error:
+        raise DataError(f"cannot write {options.output}: {error.strerror}") from error
     return 0
 
 

@@ -204,6 +204,11 @@ def test_the_command_builds_scores_and_converts(tmp_path, capsys) -> None:
     assert main(["lm", "build", str(out), str(text), "--order", "2", "--write-arpa", str(arpa)]) == 0
     assert main(["lm", "build", str(tmp_path / "two"), "--arpa", str(arpa)]) == 0
     assert LanguageModel.load(tmp_path / "two").counts == LanguageModel.load(out).counts
+    assert main(["lm", "export", str(out), str(tmp_path / "again.arpa")]) == 0
+    ours, again = LanguageModel.load(out), LanguageModel.from_table(read_arpa(tmp_path / "again.arpa"))
+    assert again.counts == ours.counts
+    for history, word in [(["<s>"], "the"), (["the"], "cat"), (["cat"], "cat"), (["mat"], "</s>")]:
+        assert again.score(history, word) == pytest.approx(ours.score(history, word), abs=0.1)
     assert main(["lm", "score", str(out), str(text)]) == 0
     assert "perplexity 1." in capsys.readouterr().out
     assert main(["lm", "build", str(out)]) == 1

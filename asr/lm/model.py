@@ -7,6 +7,7 @@ stored in 8 bits, as steps of an even ladder per order. `asr.lm.lookup.LmArrays`
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 from functools import cached_property
@@ -104,6 +105,21 @@ class LanguageModel:
             backoff_codes=backoff_codes,
         )
         return cls(arrays, letters)
+
+    def to_table(self) -> NgramTable:
+        """The model as plain arrays, its probabilities as they were rounded: for writing it in ARPA format."""
+        lm, orders = self.arrays, []
+        last = self.order - 1
+        for k, (low, high) in enumerate(itertools.pairwise(lm.starts.tolist())):
+            if k == 0:
+                context = np.zeros(high, dtype=np.int64)
+            else:
+                below = lm.first[int(lm.starts[k - 1]) : low + 1].astype(np.int64)
+                context = np.repeat(np.arange(len(below) - 1), np.diff(below))
+            backoff = lm.backoff_codes[k, lm.backoff[low:high]] if k < last else np.zeros(high - low)
+            word, log_prob = lm.word[low:high].astype(np.int64), lm.prob_codes[k, lm.prob[low:high]]
+            orders.append(Order(context, word, log_prob.astype(np.float64), backoff.astype(np.float64)))
+        return NgramTable(self.words, tuple(orders))
 
     @staticmethod
     def size(counts: tuple[int, ...], words: tuple[str, ...]) -> int:

@@ -1,0 +1,132 @@
+"""One decoder on recorded emissions: CPU time and texts. Started by decoder.py, in the decoder's own environment.
+
+    python decoder_worker.py NAME FOLDER BEAM…
+
+FOLDER holds emissions.npz (log probabilities of each utterance), labels.txt, words.txt and lm.arpa. Prints a
+JSON object a beam. Only the standard library and NumPy are imported besides the decoder itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Decode = Callable[[np.ndarray], str]
+
+# Language-model weights with the fewest word errors at beam 32 on the same emissions, found for each decoder by
+# trying a grid around its usual values, since each counts them differently (flashlight's model speaks in log10).
+FLASHLIGHT = {"lm_weight": 1.4, "word_score": 1.0, "beam_threshold": 14.0, "beam_size_token": 8}
+PYCTCDECODE = {"alpha": 0.55, "beta": 1.0, "unk_score_offset": -12.0}
+CTC_BEAM_DECODER = {"alpha": 0.55, "beta": 1.0, "unk_score_offset": -12.0}
+
+
+def own(folder: Path, beam: int, chunk: int = 0) -> Decode:
+    from dataclasses import replace
+
+    import asr
+
+    recognizer = asr.load()
+    options = replace(recognizer.bundle.decoding, beam=beam)
+    tokens = recognizer.bundle.tokenizer
+
+    def decode(log_probs: np.ndarray) -> str:
+        decoder = recognizer.make_decoder(options)
+        for begin in range(0, len(log_probs), chunk or len(log_probs)):
+            decoder.accept(log_probs[begin : begin + (chunk or len(log_probs))])
+            if chunk:
+                decoder.best()
+                decoder.stable_tokens()
+        return " ".join(tokens.decode(decoder.finals()[0].tokens).split())
+
+    return decode
+
+
+def flashlight(folder: Path, beam: int) -> Decode:
+    from flashlight.lib.text.decoder import CriterionType, LexiconDecoder, LexiconDecoderOptions, SmearingMode, Trie
+    from flashlight.lib.text.decoder.kenlm import KenLM
+    from flashlight.lib.text.dictionary import Dictionary, create_word_dict
+
+    labels = [line.replace("<space>", "|") for line in (folder / "labels.txt").read_text().split("\n")]
+    tokens = Dictionary(labels)
+    words = (folder / "words.txt").read_text().split()
+    lexicon = {word: [[*word, "|"]] for word in words}
+    word_dict = create_word_dict({**lexicon, "<unk>": []})
+    lm = KenLM(str(folder / "lm.arpa"), word_dict)
+    trie = Trie(tokens.index_size(), tokens.get_index("|"))
+    start = lm.start(False)
+    for word in words:
+        index = word_dict.get_index(word)
+        _, score = lm.score(start, index)
+        trie.insert([tokens.get_index(token) for token in lexicon[word][0]], index, score)
+    trie.smear(SmearingMode.MAX)
+    options = LexiconDecoderOptions(
+        beam_size=beam,
+        beam_size_token=int(FLASHLIGHT["beam_size_token"]),
+        beam_threshold=FLASHLIGHT["beam_threshold"],
+        lm_weight=FLASHLIGHT["lm_weight"],
+        word_score=FLASHLIGHT["word_score"],
+        unk_score=-math.inf,
+        sil_score=0.0,
+        log_add=True,
+        criterion_type=CriterionType.CTC,
+    )
+    decoder = LexiconDecoder(options, trie, lm, tokens.get_index("|"), 0, word_dict.get_index("<unk>"), [], False)
+
+    def decode(log_probs: np.ndarray) -> str:
+        rows = np.ascontiguousarray(log_probs, dtype=np.float32)
+        best = decoder.decode(rows.ctypes.data, *rows.shape)[0]
+        return " ".join(word_dict.get_entry(index) for index in best.words if index >= 0)
+
+    return decode
+
+
+def _labels(folder: Path) -> list[str]:
+    labels = [line.replace("<space>", " ") for line in (folder / "labels.txt").read_text().split("\n")]
+    return ["", *labels[1:]]
+
+
+def pyctcdecode(folder: Path, beam: int) -> Decode:
+    from pyctcdecode import build_ctcdecoder
+
+    words = (folder / "words.txt").read_text().split()
+    decoder = build_ctcdecoder(_labels(folder), str(folder / "lm.arpa"), words, **PYCTCDECODE)
+    return lambda log_probs: str(decoder.decode(log_probs, beam_width=beam))
+
+
+def ctc_beam_decoder(folder: Path, beam: int) -> Decode:
+    from ctc_beam_decoder import build_ctcdecoder
+
+    words = (folder / "words.txt").read_text().split()
+    decoder = build_ctcdecoder(_labels(folder), str(folder / "lm.arpa"), words, **CTC_BEAM_DECODER)
+    return lambda log_probs: str(decoder.decode(log_probs, beam_width=beam))
+
+
+DECODERS = {
+    "asr": own,
+    "asr-120ms": lambda folder, beam: own(folder, beam, chunk=4),
+    "flashlight-text": flashlight,
+    "ctc-beam-decoder": ctc_beam_decoder,
+    "pyctcdecode": pyctcdecode,
+}
+
+
+def main() -> None:
+    name, folder, beams = sys.argv[1], Path(sys.argv[2]), [int(beam) for beam in sys.argv[3:]]
+    with np.load(folder / "emissions.npz") as file:
+        emissions = [file[key] for key in sorted(file.files)]
+    for beam in beams:
+        decode = DECODERS[name](folder, beam)
+        decode(emissions[0])  # what is built or compiled on first use is not counted
+        started = time.process_time()
+        texts = [decode(log_probs) for log_probs in emissions]
+        print(json.dumps({"beam": beam, "cpu_s": time.process_time() - started, "texts": texts}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
