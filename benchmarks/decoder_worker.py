@@ -2,8 +2,8 @@
 
     python decoder_worker.py NAME FOLDER BEAM…
 
-FOLDER holds emissions.npz (log probabilities of each utterance), labels.txt, words.txt and lm.arpa. Prints a
-JSON object a beam. Only the standard library and NumPy are imported besides the decoder itself.
+FOLDER holds emissions.npz (log probabilities of each utterance), labels.txt, words.txt, lm.arpa and weights.json.
+Prints a JSON object a beam. Only the standard library and NumPy are imported besides the decoder itself.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 Decode = Callable[[np.ndarray], str]
 
-# Language-model weights with the fewest word errors at beam 32 on the same emissions, found for each decoder by
-# trying a grid around its usual values, since each counts them differently (flashlight's model speaks in log10).
-FLASHLIGHT = {"lm_weight": 1.4, "word_score": 1.0, "beam_threshold": 14.0, "beam_size_token": 8}
-PYCTCDECODE = {"alpha": 0.55, "beta": 1.0, "unk_score_offset": -12.0}
-CTC_BEAM_DECODER = {"alpha": 0.55, "beta": 1.0, "unk_score_offset": -12.0}
+LN10 = math.log(10)
+
+
+def weights(folder: Path) -> dict[str, float]:
+    """alpha, beta and oov_penalty of the shipped model, in natural logs."""
+    found: dict[str, float] = json.loads((folder / "weights.json").read_text())
+    return found
 
 
 def own(folder: Path, beam: int, chunk: int = 0) -> Decode:
@@ -67,10 +70,10 @@ def flashlight(folder: Path, beam: int) -> Decode:
     trie.smear(SmearingMode.MAX)
     options = LexiconDecoderOptions(
         beam_size=beam,
-        beam_size_token=int(FLASHLIGHT["beam_size_token"]),
-        beam_threshold=FLASHLIGHT["beam_threshold"],
-        lm_weight=FLASHLIGHT["lm_weight"],
-        word_score=FLASHLIGHT["word_score"],
+        beam_size_token=8,  # more take longer and change nothing
+        beam_threshold=14.0,
+        lm_weight=weights(folder)["alpha"] * LN10,  # its scores are log10
+        word_score=weights(folder)["beta"],
         unk_score=-math.inf,
         sil_score=0.0,
         log_add=True,
@@ -91,20 +94,29 @@ def _labels(folder: Path) -> list[str]:
     return ["", *labels[1:]]
 
 
+def _kensho(build: Callable[..., Any], folder: Path, beam: int) -> Decode:
+    words, w = (folder / "words.txt").read_text().split(), weights(folder)
+    decoder = build(
+        _labels(folder),
+        str(folder / "lm.arpa"),
+        words,
+        alpha=w["alpha"],
+        beta=w["beta"],
+        unk_score_offset=w["oov_penalty"] / (w["alpha"] * LN10),  # it is weighted as the model's log10 scores are
+    )
+    return lambda log_probs: str(decoder.decode(log_probs, beam_width=beam))
+
+
 def pyctcdecode(folder: Path, beam: int) -> Decode:
     from pyctcdecode import build_ctcdecoder
 
-    words = (folder / "words.txt").read_text().split()
-    decoder = build_ctcdecoder(_labels(folder), str(folder / "lm.arpa"), words, **PYCTCDECODE)
-    return lambda log_probs: str(decoder.decode(log_probs, beam_width=beam))
+    return _kensho(build_ctcdecoder, folder, beam)
 
 
 def ctc_beam_decoder(folder: Path, beam: int) -> Decode:
     from ctc_beam_decoder import build_ctcdecoder
 
-    words = (folder / "words.txt").read_text().split()
-    decoder = build_ctcdecoder(_labels(folder), str(folder / "lm.arpa"), words, **CTC_BEAM_DECODER)
-    return lambda log_probs: str(decoder.decode(log_probs, beam_width=beam))
+    return _kensho(build_ctcdecoder, folder, beam)
 
 
 DECODERS = {
