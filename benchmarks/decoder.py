@@ -5,8 +5,9 @@
 
 The shipped model runs once; every decoder then gets its log probabilities, the same language model, as ARPA, and the
 same weights, one process and one thread after the other. `score` is the mean over utterances of what all of them look
-for: the log probability of the text, exactly, summed over all alignments, plus the weighted language model. Peers need environments of their own: `pip install flashlight-text
-ctc-beam-decoder` and `pip install pyctcdecode kenlm`.
+for: the log probability of the text, exactly, summed over all alignments, plus the
+weighted language model. Peers need environments of their own: `pip install flashlight-text ctc-beam-decoder` and
+`pip install pyctcdecode kenlm`.
 """
 
 from __future__ import annotations
@@ -55,11 +56,9 @@ def main() -> None:
                 row = json.loads(line)
                 pairs = zip(references, row["texts"], strict=True)
                 errors = sum((count_word_errors(*pair) for pair in pairs), ErrorCount())
-                score = np.mean([exact_score(recognizer, *pair) for pair in zip(emissions, row["texts"], strict=True)])
-                cost_ms = 1000 * row["cpu_s"] / audio_s
-                print(
-                    f"{decoder:<18}{row['beam']:>6}{cost_ms:>10.3f}{score:>10.3f}{100 * errors.rate:>8.2f}", flush=True
-                )
+                scores = [exact_score(recognizer, *pair) for pair in zip(emissions, row["texts"], strict=True)]
+                print(f"{decoder:<18}{row['beam']:>6}{1000 * row['cpu_s'] / audio_s:>10.3f}", end="")
+                print(f"{np.mean(scores):>10.3f}{100 * errors.rate:>8.2f}", flush=True)
 
 
 def prepare(
@@ -93,7 +92,7 @@ def prepare(
 
 
 def exact_score(recognizer: asr.Recognizer, log_probs: np.ndarray, text: str) -> float:
-    """Natural log of a text's probability by sound, with or without a space at its end, plus the language model's part."""
+    """Natural log of a text's probability, with or without a space at its end, plus the language model's part."""
     bundle = recognizer.bundle
     rows = torch.from_numpy(np.asarray(log_probs, dtype=np.float64))
     losses = []
