@@ -102,6 +102,11 @@ class Recognizer:
         return self.bundle.features.sample_rate_hz
 
     @property
+    def step_s(self) -> float:
+        """Seconds from one row of emissions to the next."""
+        return FRAME_REDUCTION * self.bundle.features.hop_ms / 1000
+
+    @property
     def latency_s(self) -> float:
         """Longest time from a sound to the network's answer, the computation not counted.
 
@@ -207,6 +212,12 @@ class Recognizer:
                 raise failure
             yield None, stream.position_s
 
+    def warm_up(self) -> None:
+        """Have the kernels compiled now: the very first use of the package on a machine waits for that."""
+        stream = self.stream(self.sample_rate_hz)
+        stream.accept(np.zeros(self.sample_rate_hz // 2, dtype=np.float32))
+        stream.finish()
+
     def advance(self, streams: Sequence[Stream]) -> list[list[Event]]:
         """One batched step: each stream that is `Stream.ready` moves on by one block of 120 ms.
 
@@ -264,7 +275,7 @@ class Stream:
         bundle = recognizer.bundle
         self._recognizer = recognizer
         self._rules = rules
-        self._step_s = FRAME_REDUCTION * bundle.features.hop_ms / 1000
+        self._step_s = recognizer.step_s
         self._writer = WordBuilder(bundle.tokenizer, bundle.calibration, self._step_s)
         self._rate_hz = bundle.features.sample_rate_hz
         self._pcm = PcmDecoder(encoding, channels)

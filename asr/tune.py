@@ -5,6 +5,7 @@ The network runs once; its emissions are then decoded again and again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from asr.words import Calibration, WordBuilder, features
 _STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4)}
 _RIDGE = 1e-3  # keeps the fit of confidences finite where words are all right
 BINS = 10
+BEAMS = (8, 16, 32, 64, 128, 256)
+_HAIR = 0.002  # word errors per word that a wider beam must save to be worth its cost
 
 Judged = tuple[tuple[float, float, float, float], bool]  # a word's features, and whether it was right
 
@@ -87,6 +90,35 @@ def tune_weights(
         if least == before:
             steps = {name: step / 2 for name, step in steps.items()}
     return best, least
+
+
+@dataclass(frozen=True)
+class BeamTrial:
+    """What a beam's width costs and brings."""
+
+    beam: int
+    rate: float  # word errors per word
+    cpu_ms_per_s: float  # of audio
+
+
+def try_beams(
+    recognizer: Recognizer, emissions: Sequence[Emission], options: DecoderOptions, step_s: float
+) -> list[BeamTrial]:
+    """Word errors and cost at several widths."""
+    audio_s = sum(len(emission.log_probs) for emission in emissions) * step_s
+    decode(recognizer, emissions[0], options)  # what is compiled on first use is not counted
+    trials = []
+    for beam in BEAMS:
+        started = time.process_time()
+        rate = word_errors(recognizer, emissions, replace(options, beam=beam)).rate
+        trials.append(BeamTrial(beam, rate, 1000 * (time.process_time() - started) / audio_s))
+    return trials
+
+
+def choose_beam(trials: Sequence[BeamTrial]) -> int:
+    """The narrowest beam that is as good as the best one but for a hair."""
+    least = min(trial.rate for trial in trials)
+    return min(trial.beam for trial in trials if trial.rate <= least + _HAIR)
 
 
 @dataclass(frozen=True)

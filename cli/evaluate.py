@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     if options.no_lm:
         decoding = replace(decoding, alpha=0.0)
-    _warm_up(recognizer, decoding)
+    recognizer.warm_up()  # before the clock runs
     scores: dict[str, Score] = {}
     rows: list[str] = []
     for path in options.corpora:
@@ -100,12 +100,3 @@ def table(scores: Mapping[str, Score]) -> str:
             f"{w.insertions:>6}{w.deletions:>6}{w.substitutions:>6}{s.real_time_factor:>8.4f}"
         )
     return "\n".join(lines)
-
-
-def _warm_up(recognizer: Any, decoding: Any) -> None:
-    """Let the kernel compile before the clock runs."""
-    import numpy as np
-
-    stream = recognizer.stream(recognizer.sample_rate_hz, decoding=decoding)
-    stream.accept(np.zeros(recognizer.sample_rate_hz, dtype=np.float32))
-    stream.finish()

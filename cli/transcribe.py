@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from asr.cli.first_use import notice
 from asr.cli.formats import FORMATS
 
 from asr.decoder import with_beam
@@ -54,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     targets = _targets(options.files, options.output, options.format)
     hot_words = [_hot_word(text) for text in options.hot_word]
     recognizer = asr.load(options.model)
+    with notice():
+        recognizer.warm_up()
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     failed = 0
     for file, target in zip(options.files, targets, strict=True):

@@ -25,7 +25,7 @@ def add_arguments(commands: Any) -> None:
         metavar="MANIFEST",
         help="manifest (.jsonl beside a .tar) or LibriSpeech-style folder",
     )
-    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step (default: the model's own)")
+    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step (default: tuned too)")
     command.add_argument(
         "--minutes", type=float, default=20.0, metavar="X", help="of each corpus at most so much (default: 20)"
     )
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from asr.bundle import update_bundle
     from asr.errors import ConfigError
     from asr.train.corpus import SampleCache, read_corpus
-    from asr.tune import Emission, fit_confidence, judge_words, reliability, tune_weights
+    from asr.tune import Emission, choose_beam, fit_confidence, judge_words, reliability, try_beams, tune_weights
 
     torch.set_num_threads(1)
     recognizer = asr.load(options.model)
@@ -75,6 +75,13 @@ def run(options: argparse.Namespace) -> int:
     best, rate = tune_weights(recognizer, emissions, start, report)
     bar.close()
     print(f"best: alpha {best.alpha}, beta {best.beta}, oov_penalty {best.oov_penalty}: WER {100 * rate:.2f} %\n")
+    if options.beam is None:
+        trials = try_beams(recognizer, emissions, best, recognizer.step_s)
+        best = replace(best, beam=choose_beam(trials))
+        print("  beam    WER %  CPU ms per s of audio")
+        for trial in trials:
+            print(f"{trial.beam:>6} {100 * trial.rate:>8.2f} {trial.cpu_ms_per_s:>10.2f}")
+        print(f"chosen: beam {best.beam}\n")
     judged = judge_words(recognizer, emissions, best)
     # Every other utterance fits the confidences, the rest show whether they hold.
     calibration = fit_confidence([word for words in judged[::2] for word in words])

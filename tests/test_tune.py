@@ -14,7 +14,7 @@ from asr.cli.main import main
 import asr
 from asr.errors import DataError
 from asr.score import count_word_errors, right_words
-from asr.tune import Emission, fit_confidence, reliability, tune_weights, word_errors
+from asr.tune import BeamTrial, Emission, choose_beam, fit_confidence, reliability, tune_weights, word_errors
 
 DATA = Path(__file__).parent / "data"
 
@@ -55,6 +55,17 @@ def test_fitted_confidences_are_shares_of_right_words() -> None:
     assert gap < 0.03 < before
     with pytest.raises(DataError, match="development set"):
         fit_confidence([])
+
+
+def test_the_narrowest_good_beam_is_chosen() -> None:
+    """A wider beam must save more than a hair of errors."""
+    trials = [
+        BeamTrial(8, 0.30, 0.1),
+        BeamTrial(16, 0.2510, 0.2),
+        BeamTrial(32, 0.2495, 0.4),
+        BeamTrial(64, 0.2500, 0.8),
+    ]
+    assert choose_beam(trials) == 16
 
 
 def test_words_are_judged_at_their_place() -> None:
