@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal["silence", "length", "end"]
+Reason = Literal["silence", "length", "flush", "end"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Final:
 
     text: str
     words: tuple[Word, ...]
-    reason: Reason  # what ended it: silence after it, its length, or the end of the stream
+    reason: Reason  # what ended it: silence after it, its length, `Stream.flush`, or the end of the stream
     score: float = 0.0  # natural log of its probability, with what the language model and hot words add
     alternatives: tuple[Alternative, ...] = ()  # likeliest first, as many as were asked for and differ
 

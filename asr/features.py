@@ -152,6 +152,11 @@ class StreamingFbank:
         return len(self._buffer) - self._start >= self._need
 
     @property
+    def ready_blocks(self) -> int:
+        """How many blocks `take` has to give."""
+        return max(0, (len(self._buffer) - self._start - self._need) // self._advance + 1)
+
+    @property
     def missing_samples(self) -> int:
         """How many more samples would make every sample pushed so far part of a full block."""
         left = len(self._buffer) - self._start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -289,6 +290,9 @@ class Stream:
         self._warming = bundle.model.options.delay  # outputs still to drop
         self._steps = 0  # network steps decoded since the stream began
         self._utterance_step = 0  # the step at which the utterance began
+        self._blocks = 0  # taken so far
+        self._flushes: deque[tuple[int, float]] = deque()  # after which block to end the utterance, and seconds put in
+        self._put_in_s = 0.0  # silence that was put in before this utterance, which is no time of the stream
         self._shown = Partial("", (), 0)
         self._shown_tokens: tuple[int, ...] = ()
         self._shown_stable = 0
@@ -337,6 +341,21 @@ class Stream:
         self._samples += len(samples)
         self._fbank.push(samples)
 
+    def flush(self) -> list[Event]:
+        """End the utterance here, as if its speaker had paused, and return the events that this brings.
+
+        What was heard so far is written to its end; word times go on as if nothing had happened.
+        """
+        self.push_flush()
+        return self._drain()
+
+    def push_flush(self) -> None:
+        """Queue the end of the utterance: the step that reaches it closes it. The stream goes on."""
+        if self._finished:
+            raise StreamError("the stream is finished: open a new one")
+        put_in = self._push_silence()
+        self._flushes.append((self._blocks + self._fbank.ready_blocks, put_in))
+
     def end(self) -> None:
         """Queue the end of the stream: the step that reaches it closes the last utterance."""
         if self._finished:
@@ -348,10 +367,16 @@ class Stream:
         self._fbank.push(samples)
         if self._samples == 0:
             return
+        self._push_silence()
+
+    def _push_silence(self) -> float:
+        """Queue silence in which all that was heard comes out, until a block is full. Returns its seconds."""
         tail_s = _TAIL_S + self._recognizer.bundle.model.options.lookahead_ms / 1000
-        self._fbank.push(np.zeros(round(tail_s * self._rate_hz), dtype=np.float32))
-        # The tail goes on until the block that it ends in is full.
-        self._fbank.push(np.zeros(self._fbank.missing_samples, dtype=np.float32))
+        tail = round(tail_s * self._rate_hz)
+        self._fbank.push(np.zeros(tail, dtype=np.float32))
+        missing = self._fbank.missing_samples
+        self._fbank.push(np.zeros(missing, dtype=np.float32))
+        return (tail + missing) / self._rate_hz
 
     def _drain(self) -> list[Event]:
         events: list[Event] = []
@@ -359,7 +384,13 @@ class Stream:
             events += self._recognizer.advance([self])[0]
         return events
 
+    @property
+    def _utterance_s(self) -> float:
+        """When the utterance began, from the start of the stream."""
+        return max(0.0, self._utterance_step * self._step_s - self._put_in_s)
+
     def _take_block(self) -> Tensor:
+        self._blocks += 1
         return self._fbank.take()
 
     def _absorb(self, logits: Tensor) -> list[Event]:
@@ -374,10 +405,13 @@ class Stream:
         silence_s = self._decoder.trailing_blanks() * self._step_s
         length_s = (self._steps - self._utterance_step) * self._step_s
         rule = find_endpoint(self._rules, bool(hypothesis.tokens), silence_s, length_s)
-        if last or rule is not None:
-            final = self._final(rule.reason if rule is not None and not last else "end")
+        flush = bool(self._flushes) and self._flushes[0][0] == self._blocks
+        if last or flush or rule is not None:
+            final = self._final("end" if last else "flush" if flush or rule is None else rule.reason)
             if final.text:
                 events.append(final)
+            if flush:
+                self._put_in_s += self._flushes.popleft()[1]
             self._decoder.reset()
             self._utterance_step = self._steps
             self._shown, self._shown_tokens = Partial("", (), 0), ()
@@ -386,7 +420,7 @@ class Stream:
         if (tokens, stable) != (self._shown_tokens, self._shown_stable):
             partial = Partial(
                 self._writer.text(tokens),
-                self._writer.words(hypothesis, self._utterance_step, self._end_s),
+                self._writer.words(hypothesis, self._utterance_s, self._end_s),
                 len(self._writer.text(tokens[:stable])),
             )
             if (partial.text, partial.stable_chars) != (self._shown.text, self._shown.stable_chars):
@@ -397,11 +431,11 @@ class Stream:
 
     def _final(self, reason: Reason) -> Final:
         best, *others = self._decoder.finals(1 + self._alternatives)
-        words = self._writer.words(best, self._utterance_step, self._end_s)
+        words = self._writer.words(best, self._utterance_s, self._end_s)
         alternatives = tuple(
             Alternative(
                 self._writer.text(other.tokens),
-                self._writer.words(other, self._utterance_step, self._end_s),
+                self._writer.words(other, self._utterance_s, self._end_s),
                 other.score,
             )
             for other in others

@@ -52,18 +52,18 @@ class WordBuilder:
         """The text of tokens, with single spaces and none at its ends."""
         return " ".join(self.tokenizer.decode(tokens).split())
 
-    def words(self, hypothesis: Hypothesis, first_step: int, latest_s: float) -> tuple[Word, ...]:
+    def words(self, hypothesis: Hypothesis, begin_s: float, latest_s: float) -> tuple[Word, ...]:
         """The words of a hypothesis.
 
         Args:
             hypothesis: of an utterance.
-            first_step: the step of the stream at which the utterance began.
+            begin_s: when the utterance began.
             latest_s: end of the stream, if it is known: no word ends later.
         """
         words = []
         for text, first, last, log_probs in self._split(hypothesis):
-            start_s = min((first_step + first) * self.step_s, latest_s)
-            end_s = min((first_step + last + 1) * self.step_s, latest_s)
+            start_s = min(begin_s + first * self.step_s, latest_s)
+            end_s = min(begin_s + (last + 1) * self.step_s, latest_s)
             confidence = round(self.calibration.confidence(log_probs), 4)
             words.append(Word(text, round(start_s, 3), round(end_s, 3), confidence))
         return tuple(words)

@@ -204,6 +204,25 @@ def test_a_long_utterance_is_ended(recognizer, clips) -> None:
     assert "".join(f.text for f in finals).replace(" ", "") == whole.replace(" ", "")
 
 
+def test_a_flush_ends_the_utterance_and_keeps_the_clock(recognizer, clips) -> None:
+    """Flushed between two clips that follow without a pause: the first is final to its last word, and the words
+    of the second have the times that they have without a flush."""
+    first, second = clips[1].samples, clips[2].samples
+    stream = recognizer.stream(16_000, rules=(), decoding=GREEDY)
+    events = [*stream.accept(first), *stream.flush()]
+    (final,) = [e for e in events if isinstance(e, Final)]
+    assert final.reason == "flush"
+    assert final.text == text_of(events_of(recognizer, first, rules=(), decoding=GREEDY))
+    assert stream.flush() == []
+    later = [*stream.accept(second), *stream.finish()][-1]
+    alone = events_of(recognizer, second, rules=(), decoding=GREEDY)[-1]
+    shift = len(first) / 16_000
+    assert count_errors(alone.text, later.text).rate < 0.5
+    assert later.words[0].start_s - shift == pytest.approx(alone.words[0].start_s, abs=0.2)
+    assert later.words[-1].end_s - shift == pytest.approx(alone.words[-1].end_s, abs=0.2)
+    assert stream.position_s == pytest.approx((len(first) + len(second)) / 16_000)
+
+
 def test_silence_gives_no_events(recognizer) -> None:
     """Half a minute of digital silence and of faint noise brings no word and no event."""
     rng = np.random.default_rng(0)
