@@ -1,1 +1,6 @@
-"""The WebSocket server. Not written yet: this release has the engine, file transcription and training."""
+"""The WebSocket server: many live streams over one recogniser.
+
+`asr.server.codec` is the vocabulary between wire protocols and the engine; `asr.server.vosk` and
+`asr.server.native` are such protocols, without any input or output; `asr.server.scheduler` advances all
+streams together in a thread of its own; `asr.server.connection` and `asr.server.app` do the input and output.
+"""

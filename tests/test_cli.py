@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -196,3 +197,24 @@ def test_formats_of_nothing(name) -> None:
         assert text == "start\tend\ttext\n"
     else:
         assert text == ""
+
+
+def test_serving_the_world_needs_a_token() -> None:
+    """`asr serve` on a public address without a token says what to do."""
+    done = run("serve", "--host", "0.0.0.0")
+    assert done.returncode == 1
+    assert "--token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_stops_when_told() -> None:
+    """A real process: it says where it listens, answers, and ends with status 0 on SIGTERM."""
+    command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "listening" in line)
+        address = line.split()[-1].replace("ws:", "http:")
+        with urllib.request.urlopen(f"{address}/healthz", timeout=10) as response:
+            assert response.read() == b"ok\n"
+        process.terminate()
+        assert process.wait(20) == 0

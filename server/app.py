@@ -1,0 +1,183 @@
+"""The server itself: sockets, paths, limits, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import signal
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
+
+import torch
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from asr.errors import AsrError, ConfigError
+from asr.recognizer import Recognizer
+
+from .codec import Codec
+from .connection import Connection
+from .native import NativeCodec
+from .options import ServerOptions
+from .scheduler import Scheduler
+from .vosk import VoskCodec
+
+log = logging.getLogger("asr.server")
+
+CODECS: dict[str, Callable[[], Codec]] = {"/": VoskCodec, "/vosk": VoskCodec, "/v1/stream": NativeCodec}
+
+
+class App:
+    """Serves connections until it is told to stop."""
+
+    def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
+        self._options = options
+        self._scheduler = Scheduler(recognizer)
+        self._connections: dict[Connection, str] = {}
+        self._addresses: Counter[str] = Counter()
+        self._seen = self._refused = 0
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish open streams and end `run`."""
+        self._stop.set()
+
+    async def run(self, started: Callable[[int], None]) -> None:
+        """Listen until `stop`. ``started`` is told the port once connections are taken."""
+        options = self._options
+        try:
+            server = await serve(
+                self._handle,
+                options.host,
+                options.port,
+                process_request=self._check,
+                ssl=_tls(options),
+                origins=[*options.origins, None] if options.origins else None,  # type: ignore[list-item]
+                compression=None,  # speech does not compress, and a bomb would
+                max_size=options.max_message_bytes,
+                max_queue=4,
+                server_header=None,
+            )
+        except OSError as error:
+            self._scheduler.stop()
+            raise ConfigError(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}") from error
+        started(next(iter(server.sockets)).getsockname()[1])
+        await self._stop.wait()
+        await self._drain(server)
+
+    async def _drain(self, server: Server) -> None:
+        server.close(close_connections=False)
+        await asyncio.gather(*(connection.drain() for connection in self._connections))
+        end = asyncio.get_running_loop().time() + self._options.drain_s
+        while self._connections and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.02)
+        server.close()
+        await server.wait_closed()
+        self._scheduler.stop()
+
+    def _check(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP, and refuse what must not become a connection."""
+        path = urlsplit(request.path).path
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return self._page(socket, path)
+        if path not in CODECS:
+            paths = ", ".join(CODECS)
+            return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
+        if not self._allowed(request):
+            return socket.respond(HTTPStatus.UNAUTHORIZED, "a token is needed: send Authorization: Bearer TOKEN\n")
+        address, load, o = _address(socket), self._scheduler.load(), self._options
+        full = None
+        if len(self._connections) >= o.max_connections or self._addresses[address] >= o.max_per_address:
+            full = "too many connections"
+        elif load.lag_s > o.max_lag_s:
+            full = "this machine is fully used"
+        if full is not None or self._stop.is_set():
+            self._refused += 1
+            return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{full or 'the server is stopping'}: try later\n")
+        return None
+
+    def _allowed(self, request: Request) -> bool:
+        if self._options.token is None:
+            return True
+        presented = request.headers.get("Authorization", "").partition(" ")[2]
+        if not presented:  # browsers cannot set headers
+            presented = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
+        return hmac.compare_digest(presented.encode(), self._options.token.encode())
+
+    def _page(self, socket: ServerConnection, path: str) -> Response:
+        if path == "/healthz":
+            return socket.respond(HTTPStatus.OK, "ok\n")
+        if path == "/readyz":
+            load = self._scheduler.load()
+            ready = not self._stop.is_set() and load.lag_s <= self._options.max_lag_s
+            status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+            return socket.respond(status, "ready\n" if ready else "not ready\n")
+        if path == "/metrics":
+            return socket.respond(HTTPStatus.OK, self._metrics())
+        return socket.respond(HTTPStatus.NOT_FOUND, "this is a WebSocket server\n")
+
+    def _metrics(self) -> str:
+        load = self._scheduler.load()
+        values = {
+            "asr_connections": ("gauge", len(self._connections)),
+            "asr_streams": ("gauge", load.streams),
+            "asr_connections_total": ("counter", self._seen),
+            "asr_refused_total": ("counter", self._refused),
+            "asr_engine_busy_ratio": ("gauge", round(load.busy, 4)),
+            "asr_engine_lag_seconds": ("gauge", round(load.lag_s, 4)),
+        }
+        return "".join(f"# TYPE {name} {kind}\n{name} {value}\n" for name, (kind, value) in values.items())
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        codec = CODECS[urlsplit(socket.request.path).path]()
+        connection, address = Connection(socket, codec, self._scheduler, self._options), _address(socket)
+        self._connections[connection] = address
+        self._addresses[address] += 1
+        self._seen += 1
+        try:
+            await connection.run()
+        finally:
+            del self._connections[connection]
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+
+def _address(socket: ServerConnection) -> str:
+    return str(socket.remote_address[0]) if socket.remote_address else ""
+
+
+def _tls(options: ServerOptions) -> ssl.SSLContext | None:
+    if options.cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.cert, options.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot use {options.cert} and {options.key}: {error}") from error
+    return context
+
+
+def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    torch.set_num_threads(1)
+
+    async def main() -> None:
+        app = App(recognizer, options)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(name, app.stop)
+            except NotImplementedError:  # Windows
+                signal.signal(name, lambda *_: loop.call_soon_threadsafe(app.stop))
+        await app.run(started)
+
+    try:
+        asyncio.run(main())
+    except OSError as error:
+        raise AsrError(f"the server failed: {error}") from error

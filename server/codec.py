@@ -1,0 +1,117 @@
+"""What every wire protocol is made of: messages in become commands, outcomes become messages out.
+
+A codec belongs to one connection, does no input or output, and knows nothing of tasks or threads: its
+conformance can be tested with plain strings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from asr.decoder import DecoderOptions
+from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.errors import AsrError
+from asr.events import Event
+from asr.hotwords import HotWord
+from asr.pcm import Encoding
+
+
+class ProtocolError(AsrError):
+    """A client sent what its protocol does not allow. The message goes to the client."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a connection's stream is opened."""
+
+    sample_rate_hz: float = 16_000.0
+    encoding: Encoding = "s16le"
+    channels: int = 1
+    rules: tuple[EndpointRule, ...] = DEFAULT_RULES
+    alternatives: int = 0
+    hot_words: tuple[HotWord, ...] = ()
+
+    def decoding(self, default: DecoderOptions) -> DecoderOptions:
+        """How to search: as the model's makers tuned it, with as many alternatives as were asked for."""
+        from dataclasses import replace
+
+        return replace(default, alternatives=self.alternatives)
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Audio to recognise."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SetHotWords:
+    """Expect these phrases from the next utterance on."""
+
+    hot_words: tuple[HotWord, ...]
+
+
+@dataclass(frozen=True)
+class Flush:
+    """End the utterance here."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The audio is over."""
+
+
+Command = Audio | SetHotWords | Flush | End
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command has brought so far."""
+
+    command: Command
+    events: tuple[Event, ...]
+    done: bool  # whether the command has brought all that it will
+    position_s: float  # seconds of audio taken so far
+    error: AsrError | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A message to the client."""
+
+    text: str
+    replaceable: bool = False  # a newer one may take its place if it was not sent yet
+
+
+@dataclass(frozen=True)
+class Inbound:
+    """What a client's message asks for."""
+
+    commands: tuple[Command, ...] = ()
+    replies: tuple[Reply, ...] = field(default=())  # that need no recognition
+
+
+class Codec(Protocol):
+    """One connection's protocol."""
+
+    @property
+    def settings(self) -> Settings:
+        """How to open the stream. Asked for once, when the first command comes."""
+
+    def opened(self) -> list[Reply]:
+        """What is said to a client that has just connected."""
+
+    def receive(self, message: str | bytes) -> Inbound:
+        """Take a client's message. Raises ProtocolError."""
+
+    def reply(self, outcome: Outcome) -> list[Reply]:
+        """What the client is told of an outcome."""
+
+    def failed(self, code: str, message: str) -> list[Reply]:
+        """What the client is told before the connection is closed for an error."""

@@ -1,0 +1,172 @@
+"""Our own protocol, described for its users in docs/protocol.md.
+
+client                                             server
+                                                   {"type": "ready", …}
+{"type": "config", …}, before the audio            nothing
+binary audio                                       {"type": "partial", …} and {"type": "final", …}, as they come
+{"type": "hot_words", …}                           nothing
+{"type": "flush"}                                  finals, then {"type": "flushed"}
+{"type": "end"}                                    finals, then {"type": "closed", …}; then the connection is closed
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, get_args
+
+from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.errors import AsrError, ConfigError
+from asr.events import Event, Final, Word
+from asr.hotwords import DEFAULT_BOOST, HotWord
+from asr.options import from_table
+from asr.pcm import Encoding
+from asr.version import __version__
+
+from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, SetHotWords, Settings
+
+VERSION = 1
+_KEYS = {
+    "type",
+    "sample_rate",
+    "encoding",
+    "channels",
+    "hot_words",
+    "endpointing",
+    "alternatives",
+    "partial_interval_ms",
+}
+
+
+class NativeCodec:
+    """See `asr.server.codec.Codec`."""
+
+    def __init__(self) -> None:
+        self._settings = Settings()
+        self._started = False
+        self._partial_interval_s = 0.0
+        self._partial_at_s = 0.0  # when the last partial was sent, on the clock of the audio
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def opened(self) -> list[Reply]:
+        return [_reply("ready", version=VERSION, server=f"asr {__version__}")]
+
+    def receive(self, message: str | bytes) -> Inbound:
+        if isinstance(message, bytes):
+            self._started = True
+            return Inbound((Audio(message),))
+        try:
+            request = json.loads(message)
+        except ValueError as error:
+            raise ProtocolError("bad_json", f"a text message must be JSON: {error}") from error
+        if not isinstance(request, dict):
+            raise ProtocolError("bad_json", "a text message must be a JSON object")
+        kind = request.get("type")
+        if kind == "config":
+            self._configure(request)
+            return Inbound()
+        if kind == "hot_words":
+            return Inbound((SetHotWords(_hot_words(request.get("hot_words"))),))
+        self._started = True
+        if kind == "flush":
+            return Inbound((Flush(),))
+        if kind == "end":
+            return Inbound((End(),))
+        raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected config, hot_words, flush or end")
+
+    def _configure(self, request: dict[str, Any]) -> None:
+        if self._started:
+            raise ProtocolError("bad_config", "config must come before the first audio")
+        if unknown := sorted(set(request) - _KEYS):
+            raise ProtocolError("bad_config", f"unknown key {unknown[0]!r}: the keys are {', '.join(sorted(_KEYS))}")
+        settings = self._settings
+        if "sample_rate" in request:
+            settings = replace(settings, sample_rate_hz=_number(request, "sample_rate", 4_000, 768_000))
+        if "encoding" in request:
+            if request["encoding"] not in get_args(Encoding):
+                raise ProtocolError("bad_config", f"encoding must be one of {', '.join(get_args(Encoding))}")
+            settings = replace(settings, encoding=request["encoding"])
+        if "channels" in request:
+            settings = replace(settings, channels=int(_number(request, "channels", 1, 64)))
+        if "alternatives" in request:
+            settings = replace(settings, alternatives=int(_number(request, "alternatives", 0, 100)))
+        if "partial_interval_ms" in request:
+            self._partial_interval_s = _number(request, "partial_interval_ms", 0, 60_000) / 1000
+        if "hot_words" in request:
+            settings = replace(settings, hot_words=_hot_words(request["hot_words"]))
+        if "endpointing" in request:
+            settings = replace(settings, rules=_rules(request["endpointing"]))
+        self._settings = settings
+
+    def reply(self, outcome: Outcome) -> list[Reply]:
+        replies = [reply for event in outcome.events for reply in self._event(event, outcome.position_s)]
+        if outcome.done and isinstance(outcome.command, Flush):
+            replies.append(_reply("flushed"))
+        if outcome.done and isinstance(outcome.command, End):
+            replies.append(_reply("closed", duration=round(outcome.position_s, 3)))
+        return replies
+
+    def _event(self, event: Event, position_s: float) -> list[Reply]:
+        words = [_word(word) for word in event.words]
+        if isinstance(event, Final):
+            self._partial_at_s = position_s
+            others = [
+                {"text": other.text, "score": round(other.score, 4), "words": [_word(word) for word in other.words]}
+                for other in event.alternatives
+            ]
+            extra = {"alternatives": others} if self._settings.alternatives else {}
+            return [_reply("final", text=event.text, words=words, reason=event.reason, **extra)]
+        if position_s - self._partial_at_s < self._partial_interval_s:
+            return []
+        self._partial_at_s = position_s
+        partial = _reply("partial", text=event.text, stable=event.stable_chars, words=words)
+        return [replace(partial, replaceable=True)]
+
+    def failed(self, code: str, message: str) -> list[Reply]:
+        return [_reply("error", code=code, message=message)]
+
+
+def _reply(kind: str, **values: Any) -> Reply:
+    return Reply(json.dumps({"type": kind, **values}, ensure_ascii=False))
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {"text": word.text, "start": word.start_s, "end": word.end_s, "confidence": word.confidence}
+
+
+def _number(request: dict[str, Any], key: str, least: float, most: float) -> float:
+    value = request[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ProtocolError("bad_config", f"{key} must be a number from {least} to {most}")
+    return float(value)
+
+
+def _hot_words(value: Any) -> tuple[HotWord, ...]:
+    if not isinstance(value, list):
+        raise ProtocolError("bad_config", "hot_words must be a list of strings or of objects with phrase and boost")
+    hot_words = []
+    for item in value:
+        try:
+            if isinstance(item, dict):
+                hot_words.append(from_table(HotWord, {"boost": DEFAULT_BOOST, **item}, "hot_words"))
+            elif isinstance(item, str):
+                hot_words.append(HotWord(item))
+            else:
+                raise ConfigError("hot_words must be a list of strings or of objects with phrase and boost")
+        except (AsrError, TypeError) as error:
+            raise ProtocolError("bad_config", str(error)) from error
+    return tuple(hot_words)
+
+
+def _rules(value: Any) -> tuple[EndpointRule, ...]:
+    if value is False:
+        return ()
+    if value is True:
+        return DEFAULT_RULES
+    if not isinstance(value, dict) or set(value) != {"silence_ms"}:
+        raise ProtocolError("bad_config", 'endpointing must be true, false, or {"silence_ms": number}')
+    silence_s = _number(value, "silence_ms", 0, 60_000) / 1000
+    return (EndpointRule("silence", speech=True, silence_s=silence_s), *DEFAULT_RULES[1:])

@@ -1,0 +1,53 @@
+"""How a server is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from asr.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Limits keep one client, or all together, from taking what the others need."""
+
+    host: str = "127.0.0.1"  # only this machine, unless told otherwise
+    port: int = 2700  # the one that clients of vosk-server try
+    token: str | None = None  # that clients must present
+    insecure: bool = False  # listen on a public address without a token
+    cert: Path | None = None  # PEM files: with them the server speaks TLS
+    key: Path | None = None
+    origins: tuple[str, ...] = ()  # of web pages that may connect; empty: any
+    max_connections: int = 500  # more get 503
+    max_per_address: int = 100  # connections of one address; more get 503
+    max_message_bytes: int = 1 << 20  # larger ones close the connection with 1009
+    max_queued_s: float = 2.0  # of audio per stream; then its socket is not read
+    max_lag_s: float = 0.5  # that audio may wait for the engine; above it, new connections get 503
+    max_unsent: int = 1_000  # messages to a client that does not read; more close the connection with 1013
+    idle_s: float = 60.0  # without a message from the client, the connection is closed
+    max_duration_s: float = 24 * 3600.0  # of a connection
+    drain_s: float = 5.0  # for streams to finish when the server is told to stop
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"port {self.port}: choose 0 to 65535")
+        if (self.cert is None) != (self.key is None):
+            raise ConfigError("TLS needs both a certificate and a key: give --cert and --key")
+        if self.token is not None and len(self.token) < 8:
+            raise ConfigError("the token is too short to be a secret: use at least 8 characters")
+        if not self.is_local and self.token is None and not self.insecure:
+            raise ConfigError(
+                f"{self.host} can be reached from other machines: give --token, or --insecure if that is meant"
+            )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

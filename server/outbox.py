@@ -1,0 +1,46 @@
+"""Messages on their way to a client that may read slowly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from .codec import Reply
+
+
+class Outbox:
+    """A queue in which a new partial takes the place of one that was not sent yet. Finals are never dropped."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: deque[Reply] = deque()
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def put(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            # What is replaceable is stale as soon as anything newer is there.
+            if self._waiting and self._waiting[-1].replaceable:
+                self._waiting.pop()
+            self._waiting.append(reply)
+        self._changed.set()
+
+    @property
+    def overflowing(self) -> bool:
+        """Whether the client is so far behind that it must be given up."""
+        return len(self._waiting) > self._most
+
+    def close(self) -> None:
+        """Nothing more will be put; `get` gives what is left and then None."""
+        self._closed = True
+        self._changed.set()
+
+    async def get(self) -> str | None:
+        """The next message, when there is one; None after the last."""
+        while not self._waiting:
+            if self._closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._waiting.popleft().text

@@ -1,0 +1,282 @@
+"""The server over real sockets: both protocols, limits, errors, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import pytest
+from asr.server.app import App
+from asr.server.options import ServerOptions
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+import asr
+from asr.errors import ConfigError
+from asr.recognizer import Recognizer
+
+
+@contextmanager
+def serving(recognizer: Recognizer, **options) -> Iterator[tuple[str, App]]:
+    """A server in a thread; gives its address and the app."""
+    ready, found = threading.Event(), {}
+
+    def run() -> None:
+        async def main() -> None:
+            found["app"], found["loop"] = App(recognizer, ServerOptions(port=0, **options)), asyncio.get_running_loop()
+
+            def started(port: int) -> None:
+                found["port"] = port
+                ready.set()
+
+            await found["app"].run(started)
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(30)
+    stop = found["loop"].call_soon_threadsafe, found["app"].stop
+    try:
+        yield f"ws://127.0.0.1:{found['port']}", found["app"]
+    finally:
+        if thread.is_alive():
+            stop[0](stop[1])
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def server(recognizer) -> Iterator[str]:
+    with serving(recognizer, idle_s=5.0) as (address, _):
+        yield address
+
+
+def pcm_of(samples: np.ndarray) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def texts_of(recognizer: Recognizer, pcm: bytes, **options) -> list[str]:
+    """What the engine gives the same bytes."""
+    stream = recognizer.stream(16_000, **options)
+    events = [*stream.accept(pcm), *stream.finish()]
+    return [event.text for event in events if isinstance(event, asr.Final)]
+
+
+def send_in_turns(socket: ClientConnection, pcm: bytes, size: int) -> list[dict]:
+    """What sample clients of vosk-server do: send a chunk, wait for the reply."""
+    replies = []
+    for begin in range(0, len(pcm), size):
+        socket.send(pcm[begin : begin + size])
+        replies.append(json.loads(socket.recv(timeout=30)))
+    socket.send('{"eof" : 1}')
+    replies.append(json.loads(socket.recv(timeout=30)))
+    return replies
+
+
+@pytest.mark.parametrize("path", ["/", "/vosk"])
+def test_vosk_gives_one_reply_a_chunk_and_the_engine_s_text(server, recognizer, speech, path) -> None:
+    """In turns, through several utterances: partials and results, with words and absolute times."""
+    pcm = pcm_of(speech)
+    with connect(server + path) as socket:
+        socket.send('{ "config" : { "sample_rate" : 16000.0 } }')
+        replies = send_in_turns(socket, pcm, 8_000)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=10)
+        assert socket.close_code == 1000
+    finals = [reply["text"] for reply in replies if reply.get("text")]
+    assert " ".join(finals) == " ".join(texts_of(recognizer, pcm))
+    assert all(("partial" in reply) != ("text" in reply) for reply in replies)
+    words = [word for reply in replies for word in reply.get("result", [])]
+    assert [word["word"] for word in words] == " ".join(finals).split()
+    starts = [word["start"] for word in words]
+    assert starts == sorted(starts)
+    assert starts[-1] > 15
+
+
+def test_vosk_s_other_requests(server, recognizer, clips) -> None:
+    """Alternatives have no text beside them, words can be left out, reset answers once, and the stream goes on."""
+    pcm = pcm_of(clips[1].samples)
+    with connect(server) as socket:
+        socket.send(json.dumps({"config": {"sample_rate": 16000, "max_alternatives": 3, "words": 0}}))
+        socket.send(pcm)
+        assert "partial" in json.loads(socket.recv(timeout=30))
+        socket.send('{"reset": 1}')
+        final = json.loads(socket.recv(timeout=30))
+        assert list(final) == ["alternatives"]
+        assert len(final["alternatives"]) == 3
+        assert set(final["alternatives"][0]) == {"confidence", "text"}
+        again = send_in_turns(socket, pcm, len(pcm))
+        assert again[-1]["alternatives"][0]["text"]
+
+
+def test_vosk_clients_that_send_a_wav_header_and_no_config(server, clips) -> None:
+    """Eight kilohertz are taken for granted, and 44 bytes of header are no sound."""
+    narrow = clips[0].samples[::2]
+    header = b"RIFF\0\0\0\0WAVEfmt " + bytes(28)
+    with connect(server) as socket:
+        replies = send_in_turns(socket, header + pcm_of(narrow), 4_001)  # an odd number of bytes, too
+    assert any(reply.get("text") for reply in replies)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["hello", "[]", '{"config": 3}', '{"config": {"model": "/etc/passwd"}}', '{"config": {"sample_rate": "x"}}'],
+)
+def test_vosk_requests_that_are_wrong(server, message) -> None:
+    """The connection is closed with a reason."""
+    with connect(server) as socket:
+        socket.send(message)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=10)
+        assert socket.close_code == 1008
+        assert socket.close_reason
+
+
+def converse(address: str, config: dict, parts: list[bytes | str]) -> list[dict]:
+    """Send everything at once and read to the end."""
+    with connect(address + "/v1/stream") as socket:
+        if config:
+            socket.send(json.dumps({"type": "config", **config}))
+        with suppress(ConnectionClosed):
+            for part in parts:
+                socket.send(part)
+        return [json.loads(message) for message in iter_messages(socket)]
+
+
+def test_our_protocol_gives_the_engine_s_events(server, recognizer, speech) -> None:
+    """Partials with their stable length, finals, and the length at the end; stable text never changes."""
+    pcm = pcm_of(speech)
+    chunks = [pcm[i : i + 3_200] for i in range(0, len(pcm), 3_200)]
+    messages = converse(server, {"sample_rate": 16_000, "alternatives": 2}, [*chunks, '{"type": "end"}'])
+    assert messages[0]["type"] == "ready"
+    assert messages[-1] == {"type": "closed", "duration": pytest.approx(len(speech) / 16_000, abs=0.01)}
+    decoding = asr.decoder.replace(recognizer.bundle.decoding, alternatives=2)
+    finals = [message for message in messages if message["type"] == "final"]
+    assert [final["text"] for final in finals] == texts_of(recognizer, pcm, decoding=decoding)
+    assert all(len(final["alternatives"]) == 2 for final in finals)
+    stable = ""
+    for message in messages[1:-1]:
+        assert message["text"].startswith(stable)
+        stable = message["text"][: message["stable"]] if message["type"] == "partial" else ""
+
+
+def test_our_protocol_s_other_requests(server, recognizer, clips) -> None:
+    """Flush ends an utterance and says so, hot words may change, and other encodings and rates are taken."""
+    loud = clips[1].samples
+    floats = np.repeat(loud, 2).astype("<f4").tobytes()
+    hot = json.dumps({"type": "hot_words", "hot_words": [{"phrase": "zebra", "boost": 1.0}, "quagga"]})
+    config = {"sample_rate": 32_000, "encoding": "f32le", "endpointing": False, "partial_interval_ms": 500}
+    messages = converse(server, config, [hot, floats, '{"type": "flush"}', floats, '{"type": "end"}'])
+    kinds = [message["type"] for message in messages if message["type"] != "partial"]
+    assert kinds == ["ready", "final", "flushed", "final", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("config", "part", "code", "hint"),
+    [
+        ({"encoding": "mp3"}, b"", "bad_config", "s16le"),
+        ({"sample_rate": 0}, b"", "bad_config", "4000 to 768000"),
+        ({"sampling": 1}, b"", "bad_config", "unknown key 'sampling'"),
+        ({"hot_words": ["b52"]}, b"\0\0", "bad_audio", "'b52'"),
+        ({"endpointing": "soon"}, b"", "bad_config", "silence_ms"),
+        ({}, "{", "bad_json", "JSON"),
+        ({}, '{"type": "stop"}', "unknown_message", "expected config"),
+        ({"encoding": "f32le"}, np.full(100, np.nan, dtype="<f4").tobytes(), "bad_audio", "NaN"),
+    ],
+)
+def test_our_protocol_names_what_is_wrong(server, config, part, code, hint) -> None:
+    """An error message with a code and a reason, then the connection is closed."""
+    *_, last = converse(server, config, [part])
+    assert (last["type"], last["code"]) == ("error", code)
+    assert hint in last["message"]
+
+
+def test_many_clients_at_once_each_get_their_own_text(server, recognizer, clips) -> None:
+    """Twenty connections in threads: each gets the text that its audio has alone."""
+    pcms = [pcm_of(np.roll(clips[i % 5].samples, 1_237 * i)) for i in range(20)]
+    texts: dict[int, list[str]] = {}
+
+    def client(i: int) -> None:
+        chunks = [pcms[i][j : j + 6_400] for j in range(0, len(pcms[i]), 6_400)]
+        messages = converse(server, {}, [*chunks, '{"type": "end"}'])
+        texts[i] = [message["text"] for message in messages if message["type"] == "final"]
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, pcm in enumerate(pcms):
+        assert texts[i] == texts_of(recognizer, pcm)
+
+
+def test_clients_that_vanish_or_send_too_much_disturb_nobody(server, recognizer, clips) -> None:
+    """Cut off mid-word, a message beyond the limit, silence for too long: each connection ends, the next one works."""
+    with connect(server + "/v1/stream") as socket:
+        socket.send(pcm_of(clips[0].samples))
+        socket.socket.close()
+    with connect(server + "/v1/stream", max_size=None) as socket:
+        socket.recv(timeout=10)
+        with suppress(ConnectionClosed):
+            socket.send(bytes(2 << 20))
+        assert list(iter_messages(socket)) == []
+        assert socket.close_code == 1009
+    messages = converse(server, {}, [])  # says nothing
+    assert messages[-1]["code"] == "idle"
+    pcm = pcm_of(clips[2].samples)
+    messages = converse(server, {}, [pcm, '{"type": "end"}'])
+    assert [message["text"] for message in messages if message["type"] == "final"] == texts_of(recognizer, pcm)
+
+
+def test_limits_and_tokens(recognizer) -> None:
+    """Without the token 401, with too many connections 503, on an unknown path 404; the address may hold the token."""
+    with serving(recognizer, token="correct horse", max_connections=2, idle_s=30.0) as (address, _):
+
+        def refused(path: str, **options) -> int:
+            with pytest.raises(InvalidStatus) as error:
+                connect(address + path, **options)
+            return error.value.response.status_code
+
+        header = {"additional_headers": {"Authorization": "Bearer correct horse"}}
+        assert refused("/v1/stream") == 401
+        assert refused("/v1/stream?token=wrong") == 401
+        assert refused("/elsewhere", **header) == 404
+        with connect(address + "/v1/stream?token=correct%20horse"), connect(address + "/", **header):
+            assert refused("/v1/stream", **header) == 503
+
+
+def test_stopping_finishes_what_was_said(recognizer, clips) -> None:
+    """Told to stop in the middle of a stream, the server sends the final of what it has heard, and closes with 1001."""
+    with serving(recognizer) as (address, app), connect(address + "/v1/stream") as socket:
+        socket.send(pcm_of(clips[1].samples))
+        while json.loads(socket.recv(timeout=30))["type"] != "partial":
+            pass
+        app._scheduler._loop.call_soon_threadsafe(app.stop)
+        messages = [json.loads(message) for message in iter_messages(socket)]
+        assert [message["type"] for message in messages if message["type"] != "partial"] == ["final", "closed"]
+        assert socket.close_code == 1001
+
+
+def iter_messages(socket: ClientConnection) -> Iterator[str]:
+    try:
+        while True:
+            yield str(socket.recv(timeout=30))
+    except ConnectionClosed:
+        return
+
+
+def test_a_public_address_needs_a_token() -> None:
+    """It is refused with what to do; a token or an explicit word allows it."""
+    with pytest.raises(ConfigError, match="--token"):
+        ServerOptions(host="0.0.0.0")
+    assert ServerOptions(host="0.0.0.0", token="long enough").token
+    assert ServerOptions(host="::1").is_local
+    with pytest.raises(ConfigError, match="8 characters"):
+        ServerOptions(token="short")
+    with pytest.raises(ConfigError, match="--key"):
+        ServerOptions(cert="cert.pem")
