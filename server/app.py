@@ -19,8 +19,9 @@ from websockets.http11 import Request, Response
 from asr.errors import AsrError, ConfigError
 from asr.recognizer import Recognizer
 
-from .codec import Codec
+from .codec import Codec, ProtocolError
 from .connection import Connection
+from .deepgram import DeepgramCodec
 from .native import NativeCodec
 from .options import ServerOptions
 from .scheduler import Scheduler
@@ -28,7 +29,13 @@ from .vosk import VoskCodec
 
 log = logging.getLogger("asr.server")
 
-CODECS: dict[str, Callable[[], Codec]] = {"/": VoskCodec, "/vosk": VoskCodec, "/v1/stream": NativeCodec}
+# What each path speaks, made from the query of the address.
+CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
+    "/": lambda _: VoskCodec(),
+    "/vosk": lambda _: VoskCodec(),
+    "/v1/stream": lambda _: NativeCodec(),
+    "/v1/listen": DeepgramCodec,
+}
 
 
 class App:
@@ -95,6 +102,10 @@ class App:
             full = "too many connections"
         elif load.lag_s > o.max_lag_s:
             full = "this machine is fully used"
+        try:
+            _codec(request)
+        except ProtocolError as error:
+            return socket.respond(HTTPStatus.BAD_REQUEST, f"{error}\n")
         if full is not None or self._stop.is_set():
             self._refused += 1
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{full or 'the server is stopping'}: try later\n")
@@ -134,7 +145,7 @@ class App:
 
     async def _handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None
-        codec = CODECS[urlsplit(socket.request.path).path]()
+        codec = _codec(socket.request)
         connection, address = Connection(socket, codec, self._scheduler, self._options), _address(socket)
         self._connections[connection] = address
         self._addresses[address] += 1
@@ -146,6 +157,11 @@ class App:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+
+
+def _codec(request: Request) -> Codec:
+    address = urlsplit(request.path)
+    return CODECS[address.path](parse_qs(address.query))
 
 
 def _address(socket: ServerConnection) -> str:

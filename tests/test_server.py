@@ -11,11 +11,13 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 from asr.server.app import App
+from asr.server.client import AsyncClient, Client, ServerError
 from asr.server.options import ServerOptions
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import asr
+from asr import HotWord
 from asr.errors import ConfigError
 from asr.recognizer import Recognizer
 
@@ -194,6 +196,87 @@ def test_our_protocol_names_what_is_wrong(server, config, part, code, hint) -> N
     *_, last = converse(server, config, [part])
     assert (last["type"], last["code"]) == ("error", code)
     assert hint in last["message"]
+
+
+def test_our_client_blocking(server, recognizer, clips) -> None:
+    """It gives the engine's own events, and says what the server refused."""
+    pcm = pcm_of(clips[3].samples)
+    with Client(server, hot_words=["zebra", HotWord("quagga", 2.0)]) as client:
+        client.send(pcm)
+        client.flush()
+        client.set_hot_words([])
+        client.send(pcm)
+        client.end()
+        events = list(client)
+    finals = [event for event in events if isinstance(event, asr.Final)]
+    assert [final.reason for final in finals] == ["flush", "end"]
+    assert [final.text for final in finals][0] == texts_of(recognizer, pcm, rules=())[0]
+    assert any(isinstance(event, asr.Partial) and event.stable_chars > 0 for event in events)
+    with Client(server, encoding="mp3") as client, pytest.raises(ServerError, match="s16le") as error:
+        list(client)
+    assert error.value.code == "bad_config"
+    with pytest.raises(ServerError, match="cannot connect"):
+        Client("ws://127.0.0.1:1")
+
+
+def test_our_client_asynchronous(server, recognizer, clips) -> None:
+    """Sending and reading at the same time, in one task each."""
+    pcm = pcm_of(clips[4].samples)
+
+    async def main() -> list[asr.Event]:
+        async with AsyncClient(server) as client:
+
+            async def talk() -> None:
+                for begin in range(0, len(pcm), 3_200):
+                    await client.send(pcm[begin : begin + 3_200])
+                await client.end()
+
+            talking = asyncio.create_task(talk())
+            events = [event async for event in client]
+            await talking
+            return events
+
+    finals = [event.text for event in asyncio.run(main()) if isinstance(event, asr.Final)]
+    assert finals == texts_of(recognizer, pcm)
+
+
+def test_deepgram_s_sdk(server, recognizer, speech) -> None:
+    """The official SDK, pointed at this server: interim and final results, words, Finalize, and the end."""
+    deepgram = pytest.importorskip("deepgram")
+    from deepgram.core.events import EventType
+    from deepgram.environment import DeepgramClientEnvironment
+
+    http = server.replace("ws:", "http:")
+    here = DeepgramClientEnvironment(base=http, production=server, agent=server, agent_rest=http)
+    client = deepgram.DeepgramClient(api_key="any", environment=here)
+    pcm, received = pcm_of(speech), []
+    options = {"model": "nova-3", "encoding": "linear16", "sample_rate": 16_000, "interim_results": True}
+    with client.listen.v1.connect(**options) as socket:
+        socket.on(EventType.MESSAGE, received.append)
+        for begin in range(0, len(pcm), 6_400):
+            socket.send_media(pcm[begin : begin + 6_400])
+        socket.send_keep_alive()
+        socket.send_finalize()
+        socket.send_close_stream()
+        socket.start_listening()
+    results = [message for message in received if message.type == "Results"]
+    finals = [result for result in results if result.is_final and result.channel.alternatives[0].transcript]
+    assert len(results) > len(finals)
+    assert " ".join(final.channel.alternatives[0].transcript for final in finals) == " ".join(texts_of(recognizer, pcm))
+    assert any(final.speech_final for final in finals)
+    assert any(result.from_finalize for result in results)
+    assert finals[-1].channel.alternatives[0].words[-1].end > 15
+    assert received[-1].type == "Metadata"
+    assert received[-1].duration == pytest.approx(len(speech) / 16_000, abs=0.01)
+
+
+@pytest.mark.parametrize(("query", "hint"), [("encoding=opus", "linear16"), ("sample_rate=x", "sample_rate")])
+def test_deepgram_settings_that_cannot_work(server, query, hint) -> None:
+    """The handshake is refused with 400 and the reason."""
+    with pytest.raises(InvalidStatus) as error:
+        connect(f"{server}/v1/listen?{query}")
+    assert error.value.response.status_code == 400
+    assert hint in error.value.response.body.decode()
 
 
 def test_many_clients_at_once_each_get_their_own_text(server, recognizer, clips) -> None:

@@ -1,0 +1,196 @@
+"""A protocol in the shape of Deepgram's live API (`/v1/listen`), so that its SDKs work with this server.
+
+    client                                             server
+    settings in the query of the address
+    binary audio                                       {"type": "Results", "is_final": …, "speech_final": …, …}
+    {"type": "Finalize"}                               a final result with "from_finalize": true
+    {"type": "KeepAlive"}                              nothing
+    {"type": "CloseStream"}                            the last results and {"type": "Metadata", …}; then the connection
+                                                       is closed
+
+Of the settings, those about audio, interim results, endpoints, key terms and alternatives have their meaning; the
+others (model, language, punctuation and so on) are accepted and change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.errors import AsrError
+from asr.events import Alternative, Event, Final, Partial, Word
+from asr.hotwords import DEFAULT_BOOST, HotWord
+from asr.pcm import Encoding
+
+from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, Settings
+
+_ENCODINGS: dict[str, Encoding] = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
+_WAV_HEADER_BYTES = 44
+_MODEL = {"name": "asr", "version": "1", "arch": "lstm-ctc"}
+
+
+class DeepgramCodec:
+    """See `asr.server.codec.Codec`. ``query`` holds the address's query, each key with its values."""
+
+    def __init__(self, query: Mapping[str, Sequence[str]]) -> None:
+        self._query = query
+        self._id = str(uuid.uuid4())
+        self._interim = self._flag("interim_results")
+        self._announce = self._flag("vad_events")
+        self._utterance_ends = "utterance_end_ms" in query
+        self._speaking = False
+        self._first = True
+        encoding = self._text("encoding", "linear16")
+        if encoding not in _ENCODINGS:
+            raise ProtocolError("bad_config", f"encoding {encoding} is not served: use {', '.join(_ENCODINGS)}")
+        self._settings = Settings(
+            sample_rate_hz=self._number("sample_rate", 16_000, 4_000, 768_000),
+            encoding=_ENCODINGS[encoding],
+            channels=int(self._number("channels", 1, 1, 64)),
+            rules=self._rules(),
+            alternatives=int(self._number("alternatives", 1, 1, 100)) - 1,
+            hot_words=self._hot_words(),
+        )
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def opened(self) -> list[Reply]:
+        return []
+
+    def receive(self, message: str | bytes) -> Inbound:
+        if isinstance(message, bytes):
+            if self._first and message.startswith(b"RIFF") and message[8:12] == b"WAVE":
+                message = message[_WAV_HEADER_BYTES:]
+            self._first = False
+            # An empty message is how older clients end the stream.
+            return Inbound((Audio(message),) if message else (End(),))
+        try:
+            kind = json.loads(message)["type"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProtocolError("bad_json", "a text message must be a JSON object with a type") from error
+        if kind == "KeepAlive":
+            return Inbound()
+        if kind == "Finalize":
+            return Inbound((Flush(),))
+        if kind == "CloseStream":
+            return Inbound((End(),))
+        raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected KeepAlive, Finalize or CloseStream")
+
+    def reply(self, outcome: Outcome) -> list[Reply]:
+        replies = [reply for event in outcome.events for reply in self._event(event)]
+        if not outcome.done:
+            return replies
+        if isinstance(outcome.command, Flush) and not any(isinstance(event, Final) for event in outcome.events):
+            # Whoever waits for the answer gets one, though there was nothing to finish.
+            empty = Final("", (), "flush")
+            replies.append(_dump(self._results(empty, True, outcome.position_s)))
+        if isinstance(outcome.command, End):
+            replies.append(_dump(self._metadata(outcome.position_s)))
+        return replies
+
+    def _event(self, event: Event) -> list[Reply]:
+        replies = []
+        if not self._speaking and self._announce and event.words:
+            start = {"type": "SpeechStarted", "channel": [0], "timestamp": event.words[0].start_s}
+            replies.append(_dump(start))
+        self._speaking = isinstance(event, Partial)
+        if isinstance(event, Partial):
+            if self._interim:
+                replies.append(_dump(self._results(event, False, 0.0), replaceable=True))
+            return replies
+        replies.append(_dump(self._results(event, True, 0.0)))
+        if self._utterance_ends and event.reason == "silence" and event.words:
+            replies.append(_dump({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": event.words[-1].end_s}))
+        return replies
+
+    def _results(self, event: Event, final: bool, position_s: float) -> dict[str, Any]:
+        start_s = event.words[0].start_s if event.words else position_s
+        end_s = event.words[-1].end_s if event.words else position_s
+        readings: list[Event | Alternative] = [event, *(event.alternatives if isinstance(event, Final) else ())]
+        reason = event.reason if isinstance(event, Final) else ""
+        return {
+            "type": "Results",
+            "channel_index": [0, 1],
+            "duration": round(end_s - start_s, 3),
+            "start": round(start_s, 3),
+            "is_final": final,
+            "speech_final": reason == "silence",
+            "from_finalize": reason == "flush",
+            "channel": {"alternatives": [_alternative(reading.text, reading.words) for reading in readings]},
+            "metadata": {"request_id": self._id, "model_info": _MODEL, "model_uuid": self._id},
+        }
+
+    def _metadata(self, duration_s: float) -> dict[str, Any]:
+        return {
+            "type": "Metadata",
+            "transaction_key": "deprecated",
+            "request_id": self._id,
+            "sha256": "",
+            "created": datetime.now(UTC).isoformat(),
+            "duration": round(duration_s, 3),
+            "channels": 1,
+        }
+
+    def failed(self, code: str, message: str) -> list[Reply]:
+        return [_dump({"type": "Error", "variant": code, "description": message, "message": message})]
+
+    def _text(self, key: str, default: str) -> str:
+        return self._query[key][-1] if key in self._query else default
+
+    def _flag(self, key: str) -> bool:
+        return self._text(key, "false").lower() == "true"
+
+    def _number(self, key: str, default: float, least: float, most: float) -> float:
+        try:
+            value = float(self._text(key, str(default)))
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise ProtocolError("bad_config", f"{key} must be a number from {least} to {most}")
+        return value
+
+    def _rules(self) -> tuple[EndpointRule, ...]:
+        text = self._text("endpointing", "true").lower()
+        if text == "false":
+            return DEFAULT_RULES[1:]
+        if text == "true":
+            return DEFAULT_RULES
+        silence_s = self._number("endpointing", 10, 0, 60_000) / 1000
+        return (EndpointRule("silence", speech=True, silence_s=silence_s), *DEFAULT_RULES[1:])
+
+    def _hot_words(self) -> tuple[HotWord, ...]:
+        try:
+            terms = [HotWord(term) for term in self._query.get("keyterm", ())]
+            for keyword in self._query.get("keywords", ()):
+                phrase, colon, boost = keyword.rpartition(":")
+                terms.append(HotWord(phrase, float(boost)) if colon else HotWord(keyword, DEFAULT_BOOST))
+        except (AsrError, ValueError) as error:
+            raise ProtocolError("bad_config", f"keyterm or keywords: {error}") from error
+        return tuple(terms)
+
+
+def _alternative(text: str, words: tuple[Word, ...]) -> dict[str, Any]:
+    return {
+        "transcript": text,
+        "confidence": round(sum(word.confidence for word in words) / len(words), 4) if words else 0.0,
+        "words": [
+            {
+                "word": word.text,
+                "start": word.start_s,
+                "end": word.end_s,
+                "confidence": word.confidence,
+                "punctuated_word": word.text,
+            }
+            for word in words
+        ],
+    }
+
+
+def _dump(message: dict[str, Any], replaceable: bool = False) -> Reply:
+    return Reply(json.dumps(message, ensure_ascii=False), replaceable)
