@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -87,9 +88,10 @@ class Client:
     """
 
     def __init__(self, address: str, token: str | None = None, **settings: Any) -> None:
+        self._stack = ExitStack()
         try:
-            self._socket: ClientConnection = connect(
-                _at(address), additional_headers=_headers(token), compression=None, max_size=None
+            self._socket: ClientConnection = self._stack.enter_context(
+                connect(_at(address), additional_headers=_headers(token), compression=None, max_size=None)
             )
         except (OSError, InvalidStatus) as error:
             raise _refused(address, error) from error
@@ -121,7 +123,7 @@ class Client:
             raise _closed(error) from error
 
     def close(self) -> None:
-        self._socket.close()
+        self._stack.close()
 
     def _say(self, message: str | bytes) -> None:
         try:

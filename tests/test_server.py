@@ -210,7 +210,7 @@ def test_our_client_blocking(server, recognizer, clips) -> None:
         events = list(client)
     finals = [event for event in events if isinstance(event, asr.Final)]
     assert [final.reason for final in finals] == ["flush", "end"]
-    assert [final.text for final in finals][0] == texts_of(recognizer, pcm, rules=())[0]
+    assert finals[0].text == texts_of(recognizer, pcm, rules=())[0]
     assert any(isinstance(event, asr.Partial) and event.stable_chars > 0 for event in events)
     with Client(server, encoding="mp3") as client, pytest.raises(ServerError, match="s16le") as error:
         list(client)
