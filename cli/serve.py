@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr.server.options import ServerOptions
 
 
 def add_arguments(commands: Any) -> None:
@@ -27,6 +31,9 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--key", type=Path, metavar="PEM", help="its private key")
     command.add_argument("--origin", action="append", default=[], help="of web pages that may connect (default: any)")
     command.add_argument("--max-connections", type=int, default=500, metavar="N", help="default: 500")
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1); try one a core"
+    )
     command.set_defaults(run=run)
 
 
@@ -36,12 +43,10 @@ def run(options: argparse.Namespace) -> int:
     from asr.errors import ConfigError
 
     try:
-        from asr.server.app import run_server
         from asr.server.options import ServerOptions
+        from asr.server.workers import run_workers
     except ModuleNotFoundError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'asr-stream[server]'") from error
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("websockets").setLevel(logging.WARNING)
     settings = ServerOptions(
         host=options.host,
         port=options.port,
@@ -52,7 +57,25 @@ def run(options: argparse.Namespace) -> int:
         origins=tuple(options.origin),
         max_connections=options.max_connections,
     )
-    recognizer = asr.load(options.model)
+    if options.workers == 1:
+        serve(options.model, settings)
+    elif options.workers > 1:
+        asr.load(options.model).warm_up()  # compile once, and let all load the result
+        run_workers(options.workers, functools.partial(serve, options.model), settings)
+    else:
+        raise ConfigError(f"--workers {options.workers}: at least 1")
+    return 0
+
+
+def serve(model: str | None, settings: ServerOptions) -> None:
+    """One process's whole work."""
+    from asr.server.app import run_server
+
+    import asr
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    recognizer = asr.load(model)
     recognizer.warm_up()
     scheme = "wss" if settings.cert else "ws"
 
@@ -60,4 +83,3 @@ def run(options: argparse.Namespace) -> int:
         print(f"listening on {scheme}://{settings.host}:{port}", file=sys.stderr, flush=True)
 
     run_server(recognizer, settings, started)
-    return 0

@@ -62,6 +62,7 @@ class App:
                 options.host,
                 options.port,
                 process_request=self._check,
+                reuse_port=options.reuse_port or None,
                 ssl=_tls(options),
                 origins=[*options.origins, None] if options.origins else None,  # type: ignore[list-item]
                 compression=None,  # speech does not compress, and a bomb would

@@ -15,6 +15,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"  # only this machine, unless told otherwise
     port: int = 2700  # the one that clients of vosk-server try
+    reuse_port: bool = False  # let other processes listen on the same port
     token: str | None = None  # that clients must present
     insecure: bool = False  # listen on a public address without a token
     cert: Path | None = None  # PEM files: with them the server speaks TLS
