@@ -64,6 +64,8 @@ class QuantizedModel:
     """
 
     def __init__(self, model: AcousticModel) -> None:
+        from asr.quantized_batch import BatchKernel
+
         options = model.options
         longest = max(3 * options.mels, 3 * options.conv_width, BLOCK_TAPS * options.width)
         if longest > _LONGEST_SUM:
@@ -92,6 +94,8 @@ class QuantizedModel:
         )
         self._norm = (_array(model.norm.weight), _array(model.norm.bias))
         self._output = _quantize(model.output.weight, model.output.bias)
+        self.cell_code = _CELL_CODES[options.cell]
+        self._batch = BatchKernel(self)
 
     def initial_state(self, batch: int = 1) -> ModelState:
         """See `AcousticModel.initial_state`."""
@@ -99,11 +103,17 @@ class QuantizedModel:
 
     def __call__(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """See `AcousticModel.forward`."""
+        from asr.quantized_batch import is_faster
+
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
         after = ModelState(*(part.clone(memory_format=torch.contiguous_format) for part in state.tensors()))
         logits = torch.empty(batch, steps, self.options.tokens)
+        if is_faster(batch):
+            arrays = (frames.contiguous(), *after.tensors(), logits)
+            self._batch.advance(*(array.numpy() for array in arrays))
+            return logits, after
         _advance(  # type: ignore[call-arg]
             frames.contiguous().numpy(),
             *(part.numpy() for part in after.tensors()),
@@ -117,7 +127,7 @@ class QuantizedModel:
             self._memory,
             self._norm,
             self._output,
-            _CELL_CODES[self.options.cell],
+            self.cell_code,
         )
         return logits, after
 

@@ -158,3 +158,23 @@ def test_options_that_cannot_work_are_refused() -> None:
         ModelOptions(cell="transformer")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="multiple of 30"):
         ModelOptions(lookahead_ms=100)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
+    """The kernel for many streams and the one for few agree in every bit, of logits and of state, step after step."""
+    torch.manual_seed(3)
+    options = ModelOptions(tokens=9, cell=cell, layers=2, blocks=2, width=48, conv_width=24, lookahead_ms=60)
+    model = AcousticModel(options).eval()
+    model.set_normalisation(torch.randn(80), torch.rand(80) + 0.5)
+    quantized = QuantizedModel(model)
+    frames = [torch.randn(7, 12, 80) * 3 for _ in range(4)]
+    results = []
+    for together in (True, False):
+        monkeypatch.setattr("asr.quantized_batch._checked", together)
+        state = quantized.initial_state(7)
+        for part in frames:
+            logits, state = quantized(part, state)
+        results.append([logits, *state.tensors()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert results[0][0].std() > 0
