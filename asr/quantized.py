@@ -6,6 +6,8 @@ exact 32-bit integers, and everything between them plain float32 in a fixed orde
 does not depend, in any bit, on which other streams are advanced in the same call: a guarantee that
 floating-point matrix libraries do not give, and the reason for a kernel of our own.
 
+For many streams at once `asr.quantized_batch` does the same sums with a matrix library.
+
 Compiled by Numba at first use and cached on disk; it releases the GIL while it runs.
 """
 
