@@ -22,9 +22,9 @@ from asr.score import ErrorCount, count_word_errors
 
 WORKER = Path(__file__).parent / "single_stream_worker.py"
 ENGINES = {
-    "asr greedy": ("own", ["asr", "0"]),
-    "asr beam 16": ("own", ["asr", "16"]),
-    "asr greedy float32": ("own", ["asr-float32", "0"]),
+    "asr": ("own", ["asr"]),
+    "asr, greedy": ("own", ["asr", "0"]),
+    "asr, float32": ("own", ["asr-float32"]),
     "moonshine-voice tiny": ("peer", ["moonshine"]),
     "pocketsphinx": ("peer", ["pocketsphinx"]),
 }

@@ -20,7 +20,7 @@ def chunks(samples: np.ndarray) -> list[np.ndarray]:
     return [samples[i : i + CHUNK] for i in range(0, len(samples), CHUNK)]
 
 
-def own(precision: str, beam: int) -> Recognize:
+def own(precision: str, beam: int | None) -> Recognize:
     import torch
 
     import asr
@@ -78,7 +78,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core)})
     if engine.startswith("asr"):
-        recognize = own("float32" if engine.endswith("float32") else "int8", int(rest[0]))
+        recognize = own("float32" if engine.endswith("float32") else "int8", int(rest[0]) if rest else None)
     else:
         recognize = {"moonshine": moonshine, "pocketsphinx": pocketsphinx}[engine]()
     with np.load(path) as file:
