@@ -70,7 +70,7 @@ def flashlight(folder: Path, beam: int) -> Decode:
     trie.smear(SmearingMode.MAX)
     options = LexiconDecoderOptions(
         beam_size=beam,
-        beam_size_token=8,  # more take longer and change nothing
+        beam_size_token=8,  # all 29 take 1.6 times as long for 0.3 % fewer word errors
         beam_threshold=14.0,
         lm_weight=weights(folder)["alpha"] * LN10,  # its scores are log10
         word_score=weights(folder)["beta"],
