@@ -96,10 +96,12 @@ class BeamDecoder:
             ConfigError: that names a phrase that the tokens cannot write.
         """
         s, options = self._search, self._options
-        known = self._lm.ids if self._lm is not None else None
+        lm = self._lm
 
-        def refund(word: str) -> float:
-            return -options.oov_penalty if known is not None and word not in known else 0.0
+        def refund(word: str) -> tuple[float, int]:
+            if lm is None or word in lm.ids:
+                return 0.0, 0
+            return -options.oov_penalty, lm.known_letters(word)
 
         hot_words = tuple(hot_words)
         tokens = len(self._tokenizer)

@@ -40,7 +40,10 @@ def no_hot_words(tokens: int) -> HotArrays:
 
 
 def build_automaton(
-    hot_words: Iterable[HotWord], tokenizer: Tokenizer, space: int, refund: Callable[[str], float] | None = None
+    hot_words: Iterable[HotWord],
+    tokenizer: Tokenizer,
+    space: int,
+    refund: Callable[[str], tuple[float, int]] | None = None,
 ) -> HotArrays:
     """The automaton of a set of phrases.
 
@@ -48,12 +51,13 @@ def build_automaton(
         hot_words: the phrases.
         tokenizer: writes them as tokens.
         space: the token between words, or -1 if words are not told apart.
-        refund: what a word costs by being unknown to the language model, which its phrase gets back.
+        refund: what a word costs by being unknown to the language model, and after how many of its letters this
+            shows. Its phrase gets that back from there on.
 
     Raises:
         ConfigError: that names a phrase that the tokens cannot write.
     """
-    phrases: list[tuple[list[int], float]] = []
+    phrases: list[_Phrase] = []
     for hot in hot_words:
         words = hot.phrase.lower().split()
         try:
@@ -61,17 +65,29 @@ def build_automaton(
         except DataError as error:
             raise ConfigError(f"hot word {hot.phrase!r}: {error}") from error
         edge = [space] if space >= 0 else []
-        back = sum(refund(word) for word in words) if refund is not None and hot.boost > 0 else 0.0
-        phrases.append((edge + tokens + edge, hot.boost * len(words) + back))
+        refunds: list[tuple[int, float]] = []
+        place = len(edge)
+        for word in words:
+            cost, letters = refund(word) if refund is not None and hot.boost > 0 else (0.0, 0)
+            refunds.append((place + letters + 1, cost))
+            place += len(word) + 1
+        phrases.append(_Phrase(edge + tokens + edge, hot.boost * len(words), refunds))
     return _automaton(phrases, len(tokenizer), 1 if space >= 0 else 0)
 
 
-def _automaton(phrases: Sequence[tuple[list[int], float]], tokens: int, edge: int) -> HotArrays:
+@dataclass(frozen=True)
+class _Phrase:
+    tokens: list[int]
+    boost: float
+    refunds: list[tuple[int, float]]  # from which token on, counted from 1, and how much
+
+
+def _automaton(phrases: Sequence[_Phrase], tokens: int, edge: int) -> HotArrays:
     children: list[dict[int, int]] = [{}]
     lent, earned = [0.0], [0.0]
     complete: set[int] = set()
-    for sequence, boost in phrases:
-        state = 0
+    for phrase in phrases:
+        sequence, state = phrase.tokens, 0
         for place, token in enumerate(sequence, 1):
             if token not in children[state]:
                 children[state][token] = len(children)
@@ -81,7 +97,9 @@ def _automaton(phrases: Sequence[tuple[list[int], float]], tokens: int, edge: in
             state = children[state][token]
             if place < len(sequence):
                 share = max(0, place - edge) / max(1, len(sequence) - 2 * edge)
-                lent[state] = max(lent[state], boost * share)
+                back = sum(cost for begin, cost in phrase.refunds if begin <= place)
+                lent[state] = max(lent[state], phrase.boost * share + back)
+        boost = phrase.boost + sum(cost for _, cost in phrase.refunds)
         if state not in complete or boost > earned[state]:
             earned[state] = boost  # a phrase that is named twice counts once, with the higher boost
         complete.add(state)

@@ -201,7 +201,7 @@ def test_our_protocol_names_what_is_wrong(server, config, part, code, hint) -> N
 def test_our_client_blocking(server, recognizer, clips) -> None:
     """It gives the engine's own events, and says what the server refused."""
     pcm = pcm_of(clips[3].samples)
-    with Client(server, hot_words=["zebra", HotWord("quagga", 2.0)]) as client:
+    with Client(server, endpointing=False, hot_words=["zebra", HotWord("quagga", 2.0)]) as client:
         client.send(pcm)
         client.flush()
         client.set_hot_words([])

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from asr.errors import ModelError
-from asr.lm.lookup import LmArrays, score_known, score_word
+from asr.lm.lookup import LmArrays, score_known, score_word, spell
 from asr.lm.table import SPECIAL, NgramTable, Order
 
 _FORMAT = "1"
@@ -61,6 +61,16 @@ class LanguageModel:
     @cached_property
     def ids(self) -> dict[str, int]:
         return {word: index for index, word in enumerate(self.words)}
+
+    def known_letters(self, word: str) -> int:
+        """With how many of its letters some word of the vocabulary begins."""
+        node = 0
+        for count, letter in enumerate(word):
+            number = self.letters.find(letter)
+            node = spell(self.arrays, node, number) if number >= 0 else -1
+            if node < 0:
+                return count
+        return len(word)
 
     def score(self, history: list[str], word: str) -> float:
         """Natural log of P(word | history). Unknown words are ``<unk>``; ``<s>`` begins a sentence."""
