@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from asr.errors import ConfigError
 
     try:
+        import websockets  # noqa: F401
         from asr.server.options import ServerOptions
         from asr.server.workers import run_workers
     except ModuleNotFoundError as error:

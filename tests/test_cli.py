@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from asr.cli.formats import FORMATS, captions
+from asr.cli.main import main
 from audio_files import write_audio
 
 from asr.events import Final, Word
@@ -207,6 +208,13 @@ def test_serving_the_world_needs_a_token() -> None:
     assert done.returncode == 1
     assert "--token" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_server_says_what_to_install(monkeypatch, capsys) -> None:
+    """Without its extra, `asr serve` is one line that names the extra."""
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    assert main(["serve"]) == 1
+    assert "asr-stream[server]" in capsys.readouterr().err
 
 
 def test_serve_stops_when_told() -> None:
