@@ -6,8 +6,9 @@ conformance can be tested with plain strings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from asr.decoder import DecoderOptions
 from asr.endpoint import DEFAULT_RULES, EndpointRule
@@ -25,6 +26,26 @@ class ProtocolError(AsrError):
         self.code = code
 
 
+_WAV_HEADER_BYTES = 44
+
+
+def parse_object(message: str) -> dict[str, Any]:
+    """A client's text message. Raises ProtocolError if it is no JSON object."""
+    try:
+        request = json.loads(message)
+    except ValueError as error:
+        raise ProtocolError("bad_json", f"a text message must be JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise ProtocolError("bad_json", "a text message must be a JSON object")
+    return request
+
+
+def without_wav_header(data: bytes) -> bytes:
+    """A stream's first audio without the header of the file that some clients send as it is."""
+    is_wav = data.startswith(b"RIFF") and data[8:12] == b"WAVE"
+    return data[_WAV_HEADER_BYTES:] if is_wav else data
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a connection's stream is opened."""
@@ -38,8 +59,6 @@ class Settings:
 
     def decoding(self, default: DecoderOptions) -> DecoderOptions:
         """How to search: as the model's makers tuned it, with as many alternatives as were asked for."""
-        from dataclasses import replace
-
         return replace(default, alternatives=self.alternatives)
 
 

@@ -26,10 +26,9 @@ from asr.events import Alternative, Event, Final, Partial, Word
 from asr.hotwords import DEFAULT_BOOST, HotWord
 from asr.pcm import Encoding
 
-from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, Settings
+from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
 
 _ENCODINGS: dict[str, Encoding] = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
-_WAV_HEADER_BYTES = 44
 _MODEL = {"name": "asr", "version": "1", "arch": "lstm-ctc"}
 
 
@@ -65,15 +64,12 @@ class DeepgramCodec:
 
     def receive(self, message: str | bytes) -> Inbound:
         if isinstance(message, bytes):
-            if self._first and message.startswith(b"RIFF") and message[8:12] == b"WAVE":
-                message = message[_WAV_HEADER_BYTES:]
+            if self._first:
+                message = without_wav_header(message)
             self._first = False
             # An empty message is how older clients end the stream.
             return Inbound((Audio(message),) if message else (End(),))
-        try:
-            kind = json.loads(message)["type"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ProtocolError("bad_json", "a text message must be a JSON object with a type") from error
+        kind = parse_object(message).get("type")
         if kind == "KeepAlive":
             return Inbound()
         if kind == "Finalize":

@@ -23,7 +23,7 @@ from asr.options import from_table
 from asr.pcm import Encoding
 from asr.version import __version__
 
-from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, SetHotWords, Settings
+from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, SetHotWords, Settings, parse_object
 
 VERSION = 1
 _KEYS = {
@@ -58,12 +58,7 @@ class NativeCodec:
         if isinstance(message, bytes):
             self._started = True
             return Inbound((Audio(message),))
-        try:
-            request = json.loads(message)
-        except ValueError as error:
-            raise ProtocolError("bad_json", f"a text message must be JSON: {error}") from error
-        if not isinstance(request, dict):
-            raise ProtocolError("bad_json", "a text message must be a JSON object")
+        request = parse_object(message)
         kind = request.get("type")
         if kind == "config":
             self._configure(request)

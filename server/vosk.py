@@ -22,10 +22,22 @@ from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
 from asr.hotwords import HotWord
 
-from .codec import Audio, Command, End, Flush, Inbound, Outcome, ProtocolError, Reply, SetHotWords, Settings
+from .codec import (
+    Audio,
+    Command,
+    End,
+    Flush,
+    Inbound,
+    Outcome,
+    ProtocolError,
+    Reply,
+    SetHotWords,
+    Settings,
+    parse_object,
+    without_wav_header,
+)
 
 DEFAULT_RATE_HZ = 8_000.0  # of clients that do not say
-_WAV_HEADER_BYTES = 44  # which some clients send along
 _MOST_ALTERNATIVES = 100
 
 
@@ -49,19 +61,14 @@ class VoskCodec:
 
     def receive(self, message: str | bytes) -> Inbound:
         if isinstance(message, bytes):
-            if not self._started and message.startswith(b"RIFF") and message[8:12] == b"WAVE":
-                message = message[_WAV_HEADER_BYTES:]
+            if not self._started:
+                message = without_wav_header(message)
             self._started = True
             data = self._odd + message
             whole = len(data) - len(data) % 2
             self._odd = data[whole:]
             return Inbound((Audio(data[:whole]),))
-        try:
-            request = json.loads(message)
-        except ValueError as error:
-            raise ProtocolError("bad_json", f"a text message must be JSON: {error}") from error
-        if not isinstance(request, dict):
-            raise ProtocolError("bad_json", "a text message must be a JSON object")
+        request = parse_object(message)
         if "config" in request:
             return Inbound(self._configure(request["config"]))
         if "reset" in request:
