@@ -7,7 +7,7 @@ conformance can be tested with plain strings.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from asr.decoder import DecoderOptions
@@ -108,14 +108,6 @@ class Reply:
     replaceable: bool = False  # a newer one may take its place if it was not sent yet
 
 
-@dataclass(frozen=True)
-class Inbound:
-    """What a client's message asks for."""
-
-    commands: tuple[Command, ...] = ()
-    replies: tuple[Reply, ...] = field(default=())  # that need no recognition
-
-
 class Codec(Protocol):
     """One connection's protocol."""
 
@@ -126,8 +118,8 @@ class Codec(Protocol):
     def opened(self) -> list[Reply]:
         """What is said to a client that has just connected."""
 
-    def receive(self, message: str | bytes) -> Inbound:
-        """Take a client's message. Raises ProtocolError."""
+    def receive(self, message: str | bytes) -> tuple[Command, ...]:
+        """What a client's message asks for. Raises ProtocolError."""
 
     def reply(self, outcome: Outcome) -> list[Reply]:
         """What the client is told of an outcome."""

@@ -88,9 +88,7 @@ class Connection:
                     if not done:
                         raise ProtocolError("idle", f"nothing was received for {self._options.idle_s:.0f} s")
                     break
-                inbound = self._codec.receive(message.result())
-                self._outbox.put(inbound.replies)
-                for command in inbound.commands:
+                for command in self._codec.receive(message.result()):
                     await self._make_room()
                     if self._over.is_set() or self._ending:
                         break

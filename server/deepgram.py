@@ -26,7 +26,7 @@ from asr.events import Alternative, Event, Final, Partial, Word
 from asr.hotwords import DEFAULT_BOOST, HotWord
 from asr.pcm import Encoding
 
-from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
+from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
 
 _ENCODINGS: dict[str, Encoding] = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
 _MODEL = {"name": "asr", "version": "1", "arch": "lstm-ctc"}
@@ -62,20 +62,20 @@ class DeepgramCodec:
     def opened(self) -> list[Reply]:
         return []
 
-    def receive(self, message: str | bytes) -> Inbound:
+    def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
             if self._first:
                 message = without_wav_header(message)
             self._first = False
             # An empty message is how older clients end the stream.
-            return Inbound((Audio(message),) if message else (End(),))
+            return (Audio(message),) if message else (End(),)
         kind = parse_object(message).get("type")
         if kind == "KeepAlive":
-            return Inbound()
+            return ()
         if kind == "Finalize":
-            return Inbound((Flush(),))
+            return (Flush(),)
         if kind == "CloseStream":
-            return Inbound((End(),))
+            return (End(),)
         raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected KeepAlive, Finalize or CloseStream")
 
     def reply(self, outcome: Outcome) -> list[Reply]:

@@ -23,7 +23,7 @@ from asr.options import from_table
 from asr.pcm import Encoding
 from asr.version import __version__
 
-from .codec import Audio, End, Flush, Inbound, Outcome, ProtocolError, Reply, SetHotWords, Settings, parse_object
+from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, SetHotWords, Settings, parse_object
 
 VERSION = 1
 _KEYS = {
@@ -54,22 +54,22 @@ class NativeCodec:
     def opened(self) -> list[Reply]:
         return [_reply("ready", version=VERSION, server=f"asr {__version__}")]
 
-    def receive(self, message: str | bytes) -> Inbound:
+    def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
             self._started = True
-            return Inbound((Audio(message),))
+            return (Audio(message),)
         request = parse_object(message)
         kind = request.get("type")
         if kind == "config":
             self._configure(request)
-            return Inbound()
+            return ()
         if kind == "hot_words":
-            return Inbound((SetHotWords(_hot_words(request.get("hot_words"))),))
+            return (SetHotWords(_hot_words(request.get("hot_words"))),)
         self._started = True
         if kind == "flush":
-            return Inbound((Flush(),))
+            return (Flush(),)
         if kind == "end":
-            return Inbound((End(),))
+            return (End(),)
         raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected config, hot_words, flush or end")
 
     def _configure(self, request: dict[str, Any]) -> None:

@@ -27,7 +27,6 @@ from .codec import (
     Command,
     End,
     Flush,
-    Inbound,
     Outcome,
     ProtocolError,
     Reply,
@@ -59,7 +58,7 @@ class VoskCodec:
     def opened(self) -> list[Reply]:
         return []
 
-    def receive(self, message: str | bytes) -> Inbound:
+    def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
             if not self._started:
                 message = without_wav_header(message)
@@ -67,16 +66,16 @@ class VoskCodec:
             data = self._odd + message
             whole = len(data) - len(data) % 2
             self._odd = data[whole:]
-            return Inbound((Audio(data[:whole]),))
+            return (Audio(data[:whole]),)
         request = parse_object(message)
         if "config" in request:
-            return Inbound(self._configure(request["config"]))
+            return self._configure(request["config"])
         if "reset" in request:
             self._started = True
-            return Inbound((Flush(),))
+            return (Flush(),)
         if "eof" in request:
             self._started = True
-            return Inbound((End(),))
+            return (End(),)
         raise ProtocolError("unknown_message", "expected config, reset or eof")
 
     def _configure(self, config: Any) -> tuple[Command, ...]:
