@@ -1,7 +1,7 @@
 """The acoustic model in 8-bit integers: what recognition runs.
 
 Same call as `asr.model.AcousticModel`, same state, about a quarter of the time for a single stream.
-Weights are 8-bit with one scale per output unit, activations 14-bit with one scale per vector, sums
+Weights are 8-bit with one scale per output unit, activations 8-bit with one scale per vector, sums
 exact 32-bit integers, and everything between them plain float32 in a fixed order. So a stream's result
 does not depend, in any bit, on which other streams are advanced in the same call: a guarantee that
 floating-point matrix libraries do not give, and the reason for a kernel of our own.
@@ -25,7 +25,7 @@ from asr.errors import ModelError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, MEMORY_FRAMES, AcousticModel, ModelOptions, ModelState
 
 _WEIGHT_PEAK = 127
-_INPUT_PEAK = 8191  # 14 bits: exact sums of up to 2064 products fit 32 bits
+_INPUT_PEAK = 127
 _LONGEST_SUM = (2**31 - 1) // (_WEIGHT_PEAK * _INPUT_PEAK)
 _EPSILON = 1e-5  # of layer normalisation, as in torch
 _CELL_CODES = {"lstm": 0, "gru": 1, "rnn": 2}
@@ -197,13 +197,17 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _to_integers(x, out):  # type: ignore[no-untyped-def]
-    """Quantise a vector in place of ``out`` (int16); return its scale."""
-    peak = np.float32(1e-12)
+    """Quantise a vector into ``out``, integers of 8 bits or more; return its scale."""
+    # Without its sign, a float's bits are ordered as its value is: a loop over integers is vectorised, one over
+    # floats is not.
+    bits = x.view(np.int32)
+    highest = np.int32(0)
     for i in range(x.shape[0]):
-        peak = max(peak, abs(x[i]))
+        highest = max(highest, np.int32(bits[i] & np.int32(0x7FFFFFFF)))
+    peak = max(np.int32(highest).view(np.float32), np.float32(1e-12))
     inverse = np.float32(_INPUT_PEAK) / peak
     for i in range(x.shape[0]):
-        out[i] = np.int16(np.rint(x[i] * inverse))
+        out[i] = np.int8(np.rint(x[i] * inverse))
     return peak / np.float32(_INPUT_PEAK)
 
 

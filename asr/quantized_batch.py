@@ -1,9 +1,9 @@
 """The 8-bit network for many streams at once: the kernel's arithmetic with a matrix library's speed.
 
 `asr.quantized` multiplies vector by vector, which is best for one stream. Here the rows of all streams go through
-one integer matrix product (`torch._int_mm`: AMX or VNNI where the CPU has them). Activations have 14 bits and that
-product takes 8, so each is split into two, of which the products are added: exact integers again, so every stream's
-result is the same in every bit as from the other kernel. Between the products stands that kernel's own arithmetic.
+one integer matrix product (`torch._int_mm`: AMX or VNNI where the CPU has them). Its sums are exact integers too,
+and between the products stands the other kernel's own arithmetic, so every stream's result is the same in every bit
+as from that.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from numba import njit
 from torch import Tensor
 
 from asr.model import MEMORY_FRAMES
-from asr.quantized import _INPUT_PEAK, Array, QuantizedModel, _cell, _normalize
+from asr.quantized import Array, QuantizedModel, _cell, _normalize, _to_integers
 
-_LEAST_BATCH = 4  # below this many streams the other kernel is faster
+_LEAST_BATCH = 2  # below this many streams the other kernel is faster
+_TILE_ROWS = 16
 
 
 def is_faster(batch: int) -> bool:
@@ -70,56 +71,60 @@ class BatchKernel:
         steps, layers, width = length // 3, h.shape[1], h.shape[2]
         channels = m._conv1.weight.shape[0]
         rows = _Rows(batch * length, 3 * mels)
-        _first_rows(frames, mean, count, past, m._scale, rows.high, rows.low, rows.scale)
+        _first_rows(frames, mean, count, past, m._scale, rows.values, rows.scale)
         y = np.empty((batch * length, channels), np.float32)
         _finish(rows.times(self._conv1), m._conv1.scale, m._conv1.bias, rows.scale, y)
-        _rectify(y)
         rows = _Rows(batch * steps, 3 * channels)
-        _split_rows(y.reshape(batch * steps, 3 * channels), rows.high, rows.low, rows.scale)
+        _rectified_rows(y.reshape(batch * steps, 3 * channels), rows.values, rows.scale)
         z = np.empty((batch * steps, width), np.float32)
         _finish(rows.times(self._conv2), m._conv2.scale, m._conv2.bias, rows.scale, z)
         z = z.reshape(batch, steps, width)
-        out = np.empty((batch * steps, width), np.float32)
+        history = steps_past.shape[2]
+        rows = _Rows(batch * steps, (history + 1) * width)
+        x = np.empty((batch, history + steps, width), np.float32)
         for k, weight in enumerate(self._blocks):
-            history = steps_past.shape[2]
-            rows = _Rows(batch * steps, (history + 1) * width)
-            x = np.empty((batch, history + steps, width), np.float32)
             b = m._blocks
-            _block_rows(b.norm_weight[k], b.norm_bias[k], steps_past[:, k], z, x, rows.high, rows.low, rows.scale)
-            _finish(rows.times(weight), b.scale[k], b.bias[k], rows.scale, out)
-            _add_block(x, out, m._delays[k], z)
+            before = np.ascontiguousarray(steps_past[:, k])
+            _block_rows(b.norm_weight[k], b.norm_bias[k], before, z, x, rows.values, rows.scale)
+            steps_past[:, k] = x[:, steps:]
+            _add_block(x, rows.times(weight), b.scale[k], b.bias[k], rows.scale, m._delays[k], z)
         rows, turn = _Rows(batch * steps, width), _Rows(batch, width)
-        gates = m._inputs.bias.shape[1]
-        gx, gh = np.empty((batch * steps, gates), np.float32), np.empty((batch, gates), np.float32)
-        code = m.cell_code
         for layer in range(layers):
             i, mem = m._inputs, m._memory
-            _normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], rows.high, rows.low, rows.scale)
-            _finish(rows.times(self._inputs[layer]), i.scale[layer], i.bias[layer], rows.scale, gx)
+            _normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], rows.values, rows.scale)
+            gx = rows.times(self._inputs[layer])
+            # Rows of one layer side by side: loops over them are compiled for that.
+            hidden, cell = np.ascontiguousarray(h[:, layer]), np.ascontiguousarray(c[:, layer])
             for t in range(steps):
-                _split_rows(h[:, layer], turn.high, turn.low, turn.scale)
-                _finish(turn.times(self._memory[layer]), mem.scale[layer], mem.bias[layer], turn.scale, gh)
-                _turn_cells(code, gx, gh, h[:, layer], c[:, layer], z, t)
-        _normed_rows(z, m._norm[0], m._norm[1], rows.high, rows.low, rows.scale)
+                _rows_of(hidden, turn.values, turn.scale)
+                gh = turn.times(self._memory[layer])
+                _turn_cells(
+                    m.cell_code,
+                    gx, i.scale[layer], i.bias[layer], rows.scale,
+                    gh, mem.scale[layer], mem.bias[layer], turn.scale,
+                    hidden, cell, z, t,
+                )  # fmt: skip
+            h[:, layer], c[:, layer] = hidden, cell
+        _normed_rows(z, m._norm[0], m._norm[1], rows.values, rows.scale)
         _finish(
             rows.times(self._output), m._output.scale, m._output.bias, rows.scale, logits.reshape(batch * steps, -1)
         )
 
 
 class _Rows:
-    """Quantised rows: ``scale * (128 * high + low)``."""
+    """Quantised rows: ``scale * values``."""
 
     def __init__(self, count: int, width: int) -> None:
-        self.high, self.low = np.empty((count, width), np.int8), np.empty((count, width), np.int8)
+        self._count = count
+        # The matrix library is fastest with whole tiles; what stands in the rows beyond is not used.
+        self._padded = np.zeros((-(-count // _TILE_ROWS) * _TILE_ROWS, width), np.int8)
+        self.values = self._padded[:count]
         self.scale = np.empty(count, np.float32)
 
     def times(self, weight: Tensor) -> Array:
         """Exact sums, ``(count, outputs)`` int32."""
-        total = torch._int_mm(torch.from_numpy(self.high), weight)
-        total *= 128
-        total += torch._int_mm(torch.from_numpy(self.low), weight)
-        sums: Array = total.numpy()
-        return sums
+        sums: Array = torch._int_mm(torch.from_numpy(self._padded), weight).numpy()
+        return sums[: self._count]
 
 
 def _turned(weight: Array) -> Tensor:
@@ -130,42 +135,34 @@ _jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_jit
-def _split(x, high, low):  # type: ignore[no-untyped-def]
-    """As `asr.quantized._to_integers`, the 14 bits in two parts."""
-    peak = np.float32(1e-12)
-    for i in range(x.shape[0]):
-        peak = max(peak, abs(x[i]))
-    inverse = np.float32(_INPUT_PEAK) / peak
-    for i in range(x.shape[0]):
-        value = np.int16(np.rint(x[i] * inverse))
-        high[i] = np.int8(value >> np.int16(7))
-        low[i] = np.int8(value & np.int16(127))
-    return peak / np.float32(_INPUT_PEAK)
+def _rows_of(x, values, scale):  # type: ignore[no-untyped-def]
+    for n in range(x.shape[0]):
+        scale[n] = _to_integers(x[n], values[n])
 
 
 @_jit
-def _split_rows(x, high, low, scale):  # type: ignore[no-untyped-def]
+def _rectified_rows(x, values, scale):  # type: ignore[no-untyped-def]
     for n in range(x.shape[0]):
-        scale[n] = _split(x[n], high[n], low[n])
+        for i in range(x.shape[1]):
+            x[n, i] = max(x[n, i], np.float32(0.0))
+        scale[n] = _to_integers(x[n], values[n])
 
 
 @_jit
 def _finish(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
     """As the end of `asr.quantized._product`."""
     for n in range(total.shape[0]):
-        for j in range(total.shape[1]):
-            out[n, j] = np.float32(total[n, j]) * (scale[j] * x_scale[n]) + bias[j]
+        _scaled(total[n], scale, bias, x_scale[n], out[n])
 
 
 @_jit
-def _rectify(y):  # type: ignore[no-untyped-def]
-    for n in range(y.shape[0]):
-        for i in range(y.shape[1]):
-            y[n, i] = max(y[n, i], np.float32(0.0))
+def _scaled(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
+    for j in range(total.shape[0]):
+        out[j] = np.float32(total[j]) * (scale[j] * x_scale) + bias[j]
 
 
 @_jit
-def _first_rows(frames, mean, count, past, scale, high, low, row_scale):  # type: ignore[no-untyped-def]
+def _first_rows(frames, mean, count, past, scale, values, row_scale):  # type: ignore[no-untyped-def]
     """As the beginning of `asr.quantized._first_convolutions`."""
     batch, length, mels = frames.shape
     history = past.shape[1]
@@ -180,11 +177,11 @@ def _first_rows(frames, mean, count, past, scale, high, low, row_scale):  # type
         past[b] = x[length:]
         for t in range(length):
             n = b * length + t
-            row_scale[n] = _split(x[t : t + 3].reshape(3 * mels), high[n], low[n])
+            row_scale[n] = _to_integers(x[t : t + 3].reshape(3 * mels), values[n])
 
 
 @_jit
-def _block_rows(norm_weight, norm_bias, past, z, x, high, low, row_scale):  # type: ignore[no-untyped-def]
+def _block_rows(norm_weight, norm_bias, past, z, x, values, row_scale):  # type: ignore[no-untyped-def]
     """As the beginning of `asr.quantized._block`."""
     batch, steps, width = z.shape
     history = past.shape[1]
@@ -192,41 +189,50 @@ def _block_rows(norm_weight, norm_bias, past, z, x, high, low, row_scale):  # ty
     for b in range(batch):
         x[b, :history] = past[b]
         x[b, history:] = z[b]
-        past[b] = x[b, steps:]
         for t in range(history + steps):
             _normalize(x[b, t], norm_weight, norm_bias, normed[t])
         for t in range(steps):
             n = b * steps + t
-            row_scale[n] = _split(normed[t : t + history + 1].reshape((history + 1) * width), high[n], low[n])
+            row_scale[n] = _to_integers(normed[t : t + history + 1].reshape((history + 1) * width), values[n])
 
 
 @_jit
-def _add_block(x, out, delay, z):  # type: ignore[no-untyped-def]
+def _add_block(x, total, scale, bias, x_scale, delay, z):  # type: ignore[no-untyped-def]
     """As the end of `asr.quantized._block`."""
     batch, steps, width = z.shape
     history = x.shape[1] - steps
+    out = np.empty(width, np.float32)
     for b in range(batch):
         for t in range(steps):
+            n = b * steps + t
+            _scaled(total[n], scale, bias, x_scale[n], out)
             for i in range(width):
-                z[b, t, i] = x[b, history + t - delay, i] + max(out[b * steps + t, i], np.float32(0.0))
+                z[b, t, i] = x[b, history + t - delay, i] + max(out[i], np.float32(0.0))
 
 
 @_jit
-def _normed_rows(z, norm_weight, norm_bias, high, low, row_scale):  # type: ignore[no-untyped-def]
+def _normed_rows(z, norm_weight, norm_bias, values, row_scale):  # type: ignore[no-untyped-def]
     batch, steps, width = z.shape
     normed = np.empty(width, np.float32)
     for b in range(batch):
         for t in range(steps):
             n = b * steps + t
             _normalize(z[b, t], norm_weight, norm_bias, normed)
-            row_scale[n] = _split(normed, high[n], low[n])
+            row_scale[n] = _to_integers(normed, values[n])
 
 
 @_jit
-def _turn_cells(code, gx, gh, h, c, z, t):  # type: ignore[no-untyped-def]
+def _turn_cells(  # type: ignore[no-untyped-def]
+    code, x_total, x_scale, x_bias, x_row_scale, h_total, h_scale, h_bias, h_row_scale, h, c, z, t
+):
     """One step of one layer for all streams, and its residual."""
     batch, steps, width = z.shape
+    gx = np.empty(x_total.shape[1], np.float32)
+    gh = np.empty(h_total.shape[1], np.float32)
     for b in range(batch):
-        _cell(code, gx[b * steps + t], gh[b], h[b], c[b])
+        n = b * steps + t
+        _scaled(x_total[n], x_scale, x_bias, x_row_scale[n], gx)
+        _scaled(h_total[b], h_scale, h_bias, h_row_scale[b], gh)
+        _cell(code, gx, gh, h[b], c[b])
         for i in range(width):
             z[b, t, i] += h[b, i]

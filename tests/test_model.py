@@ -126,7 +126,7 @@ def test_the_integer_kernel_follows_the_network(cell) -> None:
     x = frames(4, 90)
     expected, state = model(x, model.initial_state(4))
     got, quantized_state = QuantizedModel(model)(x, model.initial_state(4))
-    assert (got - expected).abs().mean() < 0.02 * expected.std()
+    assert (got - expected).abs().mean() < 0.04 * expected.std()
     torch.testing.assert_close(quantized_state.frames, state.frames)
     assert (quantized_state.h - state.h).abs().mean() < 0.02
 
