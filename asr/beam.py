@@ -197,15 +197,13 @@ class BeamDecoder:
 
     def finals(self, count: int = 1) -> list[Hypothesis]:
         s = self._search
-        scored = [(float(core.final_score(s, i)), i) for i in range(int(s.counts[core.HYPOTHESES]))]
-        scored.sort(key=lambda pair: -pair[0])
+        count_all = int(s.counts[core.HYPOTHESES])
+        scores, keys = np.empty(count_all), np.empty(count_all, dtype=np.uint64)
+        core.final_texts(s, scores, keys)
         # With and without a space at its end a text is the same: their probabilities add up.
         texts: dict[int, tuple[float, int]] = {}
-        for score, index in scored:
-            node = s.hypotheses.node[index]
-            if node > 0 and s.nodes.token[node] == s.tokens.space:
-                node = s.nodes.before[node]
-            key = int(s.nodes.key[node])
+        for index in np.argsort(-scores, kind="stable").tolist():
+            key, score = int(keys[index]), float(scores[index])
             total, first = texts.get(key, (-math.inf, index))
             texts[key] = core.log_add(total, score), first
         ranked = sorted(texts.values(), key=lambda pair: -pair[0])

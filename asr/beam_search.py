@@ -629,3 +629,14 @@ def final_score(s: Search, i: int) -> float:
         if len(s.hot.begun) > 1 and s.tokens.space >= 0:
             score += s.hot.earned[s.hot.next[s.nodes.hot[node], s.tokens.space]]
     return score - s.hot.begun[s.nodes.hot[node]]
+
+
+@_jit
+def final_texts(s: Search, scores: np.ndarray, keys: np.ndarray) -> None:
+    """The `final_score` of every hypothesis, and a key of its text, the same with and without a space at its end."""
+    for i in range(len(scores)):
+        scores[i] = final_score(s, i)
+        node = s.hypotheses.node[i]
+        if node > 0 and s.nodes.token[node] == s.tokens.space:
+            node = s.nodes.before[node]
+        keys[i] = s.nodes.key[node]

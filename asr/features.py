@@ -99,13 +99,21 @@ class Fbank:
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Log-mel energies of windows of samples: ``(n, window_samples)`` to ``(n, mels)``, float32."""
-        centred = windows - windows.mean(dim=1, keepdim=True)
+        return self.blocks(windows[None])[0]
+
+    def blocks(self, windows: Tensor) -> Tensor:
+        """As calling it, for several blocks of windows at once: ``(B, n, window_samples)`` to ``(B, n, mels)``.
+
+        A block's result does not depend, in any bit, on the others: what a library might compute otherwise for
+        more rows is computed block by block, and the rest element by element for all.
+        """
+        centred = windows - windows.mean(dim=2, keepdim=True)
         # x[i] - 0.97 x[i-1]; the first sample stands in for its own predecessor.
-        previous = torch.cat([centred[:, :1], centred[:, :-1]], dim=1)
+        previous = torch.cat([centred[:, :, :1], centred[:, :, :-1]], dim=2)
         shaped = (centred - self.options.preemphasis * previous) * self._window
-        spectrum = torch.fft.rfft(shaped, n=self.options.fft_size)
+        spectrum = torch.stack([torch.fft.rfft(block, n=self.options.fft_size) for block in shaped])
         power = spectrum.real.square() + spectrum.imag.square()
-        energies: Tensor = power @ self._mel
+        energies = torch.stack([block @ self._mel for block in power])
         return energies.clamp_min(LOG_FLOOR).log()
 
     def windows(self, samples: Tensor, tempo: float = 1.0) -> Tensor:
@@ -166,11 +174,15 @@ class StreamingFbank:
 
     def take(self) -> Tensor:
         """The next block, ``(block_frames, mels)``. Only when `ready`."""
+        return self._fbank(self.take_windows())
+
+    def take_windows(self) -> Tensor:
+        """The windows of the next block, ``(block_frames, window_samples)``, of which `Fbank` makes its frames."""
         if not self.ready:
             raise ValueError("no block is ready: push more samples")
         samples = torch.from_numpy(self._buffer[self._start : self._start + self._need])
         self._start += self._advance
-        return self._fbank(self._fbank.windows(samples))
+        return self._fbank.windows(samples)
 
     def accept(self, samples: np.ndarray) -> Tensor:
         """Take ``(n,)`` samples; return all frames that are ready now, ``(k * block_frames, mels)``, k >= 0."""

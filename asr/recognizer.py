@@ -213,11 +213,19 @@ class Recognizer:
                 raise failure
             yield None, stream.position_s
 
-    def warm_up(self) -> None:
-        """Have the kernels compiled now: the very first use of the package on a machine waits for that."""
-        stream = self.stream(self.sample_rate_hz)
-        stream.accept(np.zeros(self.sample_rate_hz // 2, dtype=np.float32))
-        stream.finish()
+    def warm_up(self, together: bool = False) -> None:
+        """Have the kernels compiled now: the very first use of the package on a machine waits for that.
+
+        Args:
+            together: also those that only `advance` with several streams needs.
+        """
+        for count in (1, 2) if together else (1,):
+            streams = [self.stream(self.sample_rate_hz) for _ in range(count)]
+            for stream in streams:
+                stream.push(np.zeros(self.sample_rate_hz // 2, dtype=np.float32))
+                stream.end()
+            while any(stream.ready for stream in streams):
+                self.advance(streams)
 
     def advance(self, streams: Sequence[Stream]) -> list[list[Event]]:
         """One batched step: each stream that is `Stream.ready` moves on by one block of 120 ms.
@@ -235,12 +243,13 @@ class Recognizer:
         ready = [stream for stream in streams if stream.ready]
         events: dict[int, list[Event]] = {}
         if ready:
-            frames = torch.stack([stream._take_block() for stream in ready])
             with torch.inference_mode():
+                frames = self.fbank.blocks(torch.stack([stream._take_block() for stream in ready]))
                 logits, state = self._model(frames, ModelState.stack([stream._state for stream in ready]))
-            for stream, row, own in zip(ready, logits, state.split(), strict=True):
+            log_probs = _log_softmax(logits.numpy())
+            for stream, rows, own in zip(ready, log_probs, state.split(), strict=True):
                 stream._state = own
-                events[id(stream)] = stream._absorb(row)
+                events[id(stream)] = stream._absorb(rows)
         return [events.get(id(stream), []) for stream in streams]
 
     def _initial_state(self) -> ModelState:
@@ -391,13 +400,13 @@ class Stream:
 
     def _take_block(self) -> Tensor:
         self._blocks += 1
-        return self._fbank.take()
+        return self._fbank.take_windows()
 
-    def _absorb(self, logits: Tensor) -> list[Event]:
-        """Decode the logits of one block, ``(steps, tokens)``, and return what they bring."""
-        rows = logits.numpy()[self._warming :]
-        self._warming = max(0, self._warming - len(logits))
-        self._decoder.accept(_log_softmax(rows))
+    def _absorb(self, log_probs: np.ndarray) -> list[Event]:
+        """Decode one block, ``(steps, tokens)``, and return what it brings."""
+        rows = log_probs[self._warming :]
+        self._warming = max(0, self._warming - len(log_probs))
+        self._decoder.accept(rows)
         self._steps += len(rows)
         events: list[Event] = []
         hypothesis = self._decoder.best()
@@ -444,6 +453,6 @@ class Stream:
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Natural-log probabilities of ``(T, tokens)`` logits, each row on its own."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    """Natural-log probabilities of ``(…, tokens)`` logits, each row on its own."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

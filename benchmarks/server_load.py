@@ -56,7 +56,7 @@ def main() -> None:
     pcms = cut(clips, options.seconds)
     alone = texts_alone(pcms)
     command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0", "--workers", str(options.workers)]
-    command += ["--max-connections", "5000"]
+    command += ["--max-connections", "5000", "--max-per-address", "5000"]
     print(f"{machine()}, {os.cpu_count()} cores; {options.workers} workers, {options.seconds:.0f} s per stream")
     print(f"{'streams':>8}{'latency ms: p50':>17}{'p95':>7}{'p99':>7}{'final ms: p50':>15}{'p95':>7}", end="")
     print(f"{'CPU s per s':>13}{'MiB':>7}{'refused':>9}{'dropped':>9}{'texts as alone':>16}")

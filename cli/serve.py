@@ -32,6 +32,13 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--origin", action="append", default=[], help="of web pages that may connect (default: any)")
     command.add_argument("--max-connections", type=int, default=500, metavar="N", help="default: 500")
     command.add_argument(
+        "--max-per-address",
+        type=int,
+        default=100,
+        metavar="N",
+        help="connections of one address and process (default: 100); raise it behind a proxy, whose address all have",
+    )
+    command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1); try one a core"
     )
     command.set_defaults(run=run)
@@ -57,11 +64,12 @@ def run(options: argparse.Namespace) -> int:
         key=options.key,
         origins=tuple(options.origin),
         max_connections=options.max_connections,
+        max_per_address=options.max_per_address,
     )
     if options.workers == 1:
         serve(options.model, settings)
     elif options.workers > 1:
-        asr.load(options.model).warm_up()  # compile once, and let all load the result
+        asr.load(options.model).warm_up(together=True)  # compile once, and let all load the result
         run_workers(options.workers, functools.partial(serve, options.model), settings)
     else:
         raise ConfigError(f"--workers {options.workers}: at least 1")
@@ -77,7 +85,7 @@ def serve(model: str | None, settings: ServerOptions) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     recognizer = asr.load(model)
-    recognizer.warm_up()
+    recognizer.warm_up(together=True)
     scheme = "wss" if settings.cert else "ws"
 
     def started(port: int) -> None:

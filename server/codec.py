@@ -97,7 +97,7 @@ class Outcome:
     events: tuple[Event, ...]
     done: bool  # whether the command has brought all that it will
     position_s: float  # seconds of audio taken so far
-    error: AsrError | None = None
+    error: Exception | None = None  # the stream is broken: an AsrError is the client's doing
 
 
 @dataclass(frozen=True)

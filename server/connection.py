@@ -20,6 +20,7 @@ log = logging.getLogger("asr.server")
 
 _NORMAL, _GOING_AWAY, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1001, 1008, 1011, 1013
 _BYTES = {"s16le": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
+_MOST_QUEUED = 200  # commands per stream, for clients that send in tiny pieces
 _LONGEST_REASON = 120  # bytes that a closing frame holds, with some to spare
 
 
@@ -34,33 +35,33 @@ class Connection:
         self._outbox = Outbox(options.max_unsent)
         self._job: Job | None = None
         self._settings = Settings()
-        self._queued_s = 0.0  # of audio that is submitted and not done
+        self._queued = 0  # commands that are submitted and not done
+        self._queued_s = 0.0  # of audio in them
         self._room = asyncio.Event()
-        self._over = asyncio.Event()  # the stream's end is done, or the stream is broken
+        self._over = asyncio.Event()  # the stream's end is done, or the connection is given up
+        self._failure: Exception | None = None  # why it is given up
         self._close = _NORMAL, ""
         self._ending = False
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
 
     async def run(self) -> None:
         """Serve the client until either side is through."""
         sender = asyncio.create_task(self._send())
+        receiver = asyncio.create_task(self._receive())
+        self._idle = self._loop.call_later(self._options.idle_s, self._check_idle)
+        too_long = ProtocolError("too_long", f"connections end after {self._options.max_duration_s:.0f} s")
+        deadline = self._loop.call_later(self._options.max_duration_s, self._give_up, too_long)
         self._outbox.put(self._codec.opened())
         try:
-            async with asyncio.timeout(self._options.max_duration_s):
-                await self._receive()
-        except TimeoutError:
-            self._fail(_POLICY, "too_long", f"connections end after {self._options.max_duration_s:.0f} s")
-        except ProtocolError as error:
-            self._fail(_POLICY, error.code, str(error))
-        except AsrError as error:
-            self._fail(_POLICY, "bad_audio", str(error))
-        except ConnectionClosed:
-            pass
-        except Exception:
-            log.exception("a connection failed")
-            self._fail(_INTERNAL, "internal", "internal error")
+            await self._over.wait()
         finally:
+            self._idle.cancel()
+            deadline.cancel()
+            receiver.cancel()
             if self._job is not None:
                 self._job.close()
+            self._explain()
             self._outbox.close()
             with suppress(ConnectionClosed, TimeoutError):
                 await asyncio.wait_for(sender, self._options.drain_s)
@@ -76,31 +77,51 @@ class Connection:
             self._submit(End())
 
     async def _receive(self) -> None:
-        over = asyncio.create_task(self._over.wait())
         try:
-            while not self._over.is_set():
-                message = asyncio.create_task(self._socket.recv())
-                done, _ = await asyncio.wait(
-                    {message, over}, timeout=self._options.idle_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if message not in done:
-                    message.cancel()
-                    if not done:
-                        raise ProtocolError("idle", f"nothing was received for {self._options.idle_s:.0f} s")
-                    break
-                for command in self._codec.receive(message.result()):
+            while not self._ending:
+                message = await self._socket.recv()
+                self._heard_at = self._loop.time()
+                for command in self._codec.receive(message):
                     await self._make_room()
                     if self._over.is_set() or self._ending:
-                        break
+                        return
                     self._submit(command)
-                if self._ending:
-                    await over
-        finally:
-            over.cancel()
+        except ConnectionClosed:
+            self._over.set()
+        except Exception as error:
+            self._give_up(error)
+
+    def _check_idle(self) -> None:
+        """One timer a connection, set again as seldom as can be: messages only note when they came."""
+        left_s = self._heard_at + self._options.idle_s - self._loop.time()
+        if left_s <= 0 and not self._ending:
+            self._give_up(ProtocolError("idle", f"nothing was received for {self._options.idle_s:.0f} s"))
+        else:
+            self._idle = self._loop.call_later(max(left_s, 1.0), self._check_idle)
+
+    def _give_up(self, failure: Exception) -> None:
+        self._failure = self._failure or failure
+        self._over.set()
+        self._room.set()
+
+    def _explain(self) -> None:
+        """Tell the client why it was given up, if it was."""
+        match self._failure:
+            case None:
+                pass
+            case ProtocolError() as error:
+                self._fail(_POLICY, error.code, str(error))
+            case AsrError() as error:
+                self._fail(_POLICY, "bad_audio", str(error))
+            case error:
+                log.error("a connection failed", exc_info=error)
+                self._fail(_INTERNAL, "internal", "internal error")
 
     async def _make_room(self) -> None:
-        """Wait while enough audio is queued: meanwhile the socket is not read, and TCP slows the client down."""
-        while self._queued_s >= self._options.max_queued_s and not self._over.is_set():
+        """Wait while enough is queued: meanwhile the socket is not read, and TCP slows the client down."""
+        while (
+            self._queued_s >= self._options.max_queued_s or self._queued >= _MOST_QUEUED
+        ) and not self._over.is_set():
             self._room.clear()
             await self._room.wait()
 
@@ -108,6 +129,7 @@ class Connection:
         if self._job is None:
             self._settings = self._codec.settings
             self._job = self._scheduler.open(self._settings, self._deliver)
+        self._queued += 1
         self._queued_s += self._seconds(command)
         self._ending = self._ending or isinstance(command, End)
         self._job.submit(command)
@@ -120,13 +142,11 @@ class Connection:
 
     def _deliver(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            code = "internal" if str(outcome.error) == "internal error" else "bad_audio"
-            self._fail(_POLICY, code, str(outcome.error))
-            self._over.set()
-            self._room.set()
+            self._give_up(outcome.error)
             return
         self._outbox.put(self._codec.reply(outcome))
         if outcome.done:
+            self._queued -= 1
             self._queued_s -= self._seconds(outcome.command)
             self._room.set()
             if isinstance(outcome.command, End):
@@ -134,6 +154,7 @@ class Connection:
         if self._outbox.overflowing:
             self._close = _TRY_LATER, "the client reads too slowly"
             self._over.set()
+            self._room.set()
 
     def _fail(self, close_code: int, code: str, message: str) -> None:
         log.info("closing %s: %s", code, message)

@@ -49,4 +49,6 @@ def speech(clips: list[Clip]) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def recognizer() -> Recognizer:
-    return asr.load()
+    recognizer = asr.load()
+    recognizer.warm_up(together=True)
+    return recognizer
