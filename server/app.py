@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import torch
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from asr.errors import AsrError, ConfigError
@@ -24,6 +25,7 @@ from .connection import Connection
 from .deepgram import DeepgramCodec
 from .native import NativeCodec
 from .options import ServerOptions
+from .pages import HEADERS, load_pages
 from .scheduler import Scheduler
 from .vosk import VoskCodec
 
@@ -48,6 +50,7 @@ class App:
         self._addresses: Counter[str] = Counter()
         self._seen = self._refused = 0
         self._stop = asyncio.Event()
+        self._pages = load_pages()
 
     def stop(self) -> None:
         """Finish open streams and end `run`."""
@@ -130,7 +133,11 @@ class App:
             return socket.respond(status, "ready\n" if ready else "not ready\n")
         if path == "/metrics":
             return socket.respond(HTTPStatus.OK, self._metrics())
-        return socket.respond(HTTPStatus.NOT_FOUND, "this is a WebSocket server\n")
+        if path in self._pages:
+            page = self._pages[path]
+            headers = {**HEADERS, "Content-Type": page.content_type, "Content-Length": str(len(page.body))}
+            return Response(200, "OK", Headers({**headers, "Connection": "close"}), page.body)
+        return socket.respond(HTTPStatus.NOT_FOUND, "nothing is served here: see / and /healthz\n")
 
     def _metrics(self) -> str:
         load = self._scheduler.load()

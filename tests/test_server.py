@@ -6,67 +6,25 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from asr.server.app import App
 from asr.server.client import AsyncClient, Client, ServerError
 from asr.server.options import ServerOptions
+from serving import pcm_of, serving, texts_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import asr
 from asr import HotWord
 from asr.errors import ConfigError
-from asr.recognizer import Recognizer
-
-
-@contextmanager
-def serving(recognizer: Recognizer, **options) -> Iterator[tuple[str, App]]:
-    """A server in a thread; gives its address and the app."""
-    ready, found = threading.Event(), {}
-
-    def run() -> None:
-        async def main() -> None:
-            found["app"], found["loop"] = App(recognizer, ServerOptions(port=0, **options)), asyncio.get_running_loop()
-
-            def started(port: int) -> None:
-                found["port"] = port
-                ready.set()
-
-            await found["app"].run(started)
-
-        asyncio.run(main())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(30)
-    stop = found["loop"].call_soon_threadsafe, found["app"].stop
-    try:
-        yield f"ws://127.0.0.1:{found['port']}", found["app"]
-    finally:
-        if thread.is_alive():
-            stop[0](stop[1])
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
 def server(recognizer) -> Iterator[str]:
     with serving(recognizer, idle_s=5.0) as (address, _):
         yield address
-
-
-def pcm_of(samples: np.ndarray) -> bytes:
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-
-
-def texts_of(recognizer: Recognizer, pcm: bytes, **options) -> list[str]:
-    """What the engine gives the same bytes."""
-    stream = recognizer.stream(16_000, **options)
-    events = [*stream.accept(pcm), *stream.finish()]
-    return [event.text for event in events if isinstance(event, asr.Final)]
 
 
 def send_in_turns(socket: ClientConnection, pcm: bytes, size: int) -> list[dict]:

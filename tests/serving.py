@@ -1,0 +1,56 @@
+"""A server for a test, and what the engine itself makes of the same audio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from asr.server.app import App
+from asr.server.options import ServerOptions
+
+import asr
+from asr.recognizer import Recognizer
+
+
+@contextmanager
+def serving(recognizer: Recognizer, **options) -> Iterator[tuple[str, App]]:
+    """A server in a thread; gives its address and the app."""
+    ready, found = threading.Event(), {}
+
+    def run() -> None:
+        async def main() -> None:
+            found["app"], found["loop"] = App(recognizer, ServerOptions(port=0, **options)), asyncio.get_running_loop()
+
+            def started(port: int) -> None:
+                found["port"] = port
+                ready.set()
+
+            await found["app"].run(started)
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(30)
+    stop = found["loop"].call_soon_threadsafe, found["app"].stop
+    try:
+        yield f"ws://127.0.0.1:{found['port']}", found["app"]
+    finally:
+        if thread.is_alive():
+            stop[0](stop[1])
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def pcm_of(samples: np.ndarray) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def texts_of(recognizer: Recognizer, pcm: bytes, **options) -> list[str]:
+    """What the engine gives the same bytes."""
+    stream = recognizer.stream(16_000, **options)
+    events = [*stream.accept(pcm), *stream.finish()]
+    return [event.text for event in events if isinstance(event, asr.Final)]
