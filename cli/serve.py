@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.server.logs import LogFormat
     from asr.server.options import ServerOptions
 
 
@@ -38,6 +38,8 @@ def add_arguments(commands: Any) -> None:
         metavar="N",
         help="connections of one address and process (default: 100); raise it behind a proxy, whose address all have",
     )
+    command.add_argument("--log-format", choices=("text", "json"), default="text", help="of the log's lines")
+    command.add_argument("--log-transcripts", action="store_true", help="write what was said to the log, too")
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1); try one a core"
     )
@@ -51,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         import websockets  # noqa: F401
+        from asr.server.logs import configure_logs
         from asr.server.options import ServerOptions
         from asr.server.workers import run_workers
     except ModuleNotFoundError as error:
@@ -65,25 +68,27 @@ def run(options: argparse.Namespace) -> int:
         origins=tuple(options.origin),
         max_connections=options.max_connections,
         max_per_address=options.max_per_address,
+        log_transcripts=options.log_transcripts,
     )
     if options.workers == 1:
-        serve(options.model, settings)
+        serve(options.model, options.log_format, settings)
     elif options.workers > 1:
+        configure_logs(options.log_format)
         asr.load(options.model).warm_up(together=True)  # compile once, and let all load the result
-        run_workers(options.workers, functools.partial(serve, options.model), settings)
+        run_workers(options.workers, functools.partial(serve, options.model, options.log_format), settings)
     else:
         raise ConfigError(f"--workers {options.workers}: at least 1")
     return 0
 
 
-def serve(model: str | None, settings: ServerOptions) -> None:
+def serve(model: str | None, log_format: LogFormat, settings: ServerOptions) -> None:
     """One process's whole work."""
     from asr.server.app import run_server
+    from asr.server.logs import configure_logs
 
     import asr
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    configure_logs(log_format)
     recognizer = asr.load(model)
     recognizer.warm_up(together=True)
     scheme = "wss" if settings.cert else "ws"

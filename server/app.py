@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import signal
 import ssl
+import sys
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -23,13 +23,16 @@ from asr.recognizer import Recognizer
 from .codec import Codec, ProtocolError
 from .connection import Connection
 from .deepgram import DeepgramCodec
+from .logs import log_event
 from .native import NativeCodec
 from .options import ServerOptions
 from .pages import HEADERS, load_pages
 from .scheduler import Scheduler
 from .vosk import VoskCodec
 
-log = logging.getLogger("asr.server")
+_BEAT_S = 0.05
+_SWITCH_S = 0.001
+_BEATS_FADE = 0.995  # a moment of lateness is half forgotten after seven seconds
 
 # What each path speaks, made from the query of the address.
 CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
@@ -51,6 +54,7 @@ class App:
         self._seen = self._refused = 0
         self._stop = asyncio.Event()
         self._pages = load_pages()
+        self._late_s = self._latest_s = 0.0  # of the event loop: lately, and ever
 
     def stop(self) -> None:
         """Finish open streams and end `run`."""
@@ -76,9 +80,24 @@ class App:
         except OSError as error:
             self._scheduler.stop()
             raise ConfigError(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}") from error
-        started(next(iter(server.sockets)).getsockname()[1])
+        port = next(iter(server.sockets)).getsockname()[1]
+        started(port)
+        log_event("listening", host=options.host, port=port)
+        watching = asyncio.create_task(self._watch_loop())
         await self._stop.wait()
+        watching.cancel()
+        log_event("stopping", connections=len(self._connections))
         await self._drain(server)
+        log_event("stopped", unfinished=len(self._connections))
+
+    async def _watch_loop(self) -> None:
+        """Measure how long the event loop is held up: then no connection is heard or answered."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _BEAT_S
+            await asyncio.sleep(_BEAT_S)
+            self._late_s = max(loop.time() - due, self._late_s * _BEATS_FADE)
+            self._latest_s = max(self._latest_s, self._late_s)
 
     async def _drain(self, server: Server) -> None:
         server.close(close_connections=False)
@@ -112,6 +131,7 @@ class App:
             return socket.respond(HTTPStatus.BAD_REQUEST, f"{error}\n")
         if full is not None or self._stop.is_set():
             self._refused += 1
+            log_event("refused", address=address, reason=full or "stopping")
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{full or 'the server is stopping'}: try later\n")
         return None
 
@@ -147,6 +167,8 @@ class App:
             "asr_connections_total": ("counter", self._seen),
             "asr_refused_total": ("counter", self._refused),
             "asr_engine_busy_ratio": ("gauge", round(load.busy, 4)),
+            "asr_event_loop_late_seconds": ("gauge", round(self._late_s, 4)),
+            "asr_event_loop_late_seconds_max": ("gauge", round(self._latest_s, 4)),
             "asr_engine_lag_seconds": ("gauge", round(load.lag_s, 4)),
         }
         return "".join(f"# TYPE {name} {kind}\n{name} {value}\n" for name, (kind, value) in values.items())
@@ -158,6 +180,7 @@ class App:
         self._connections[connection] = address
         self._addresses[address] += 1
         self._seen += 1
+        log_event("opened", connection=connection.number, address=address, path=urlsplit(socket.request.path).path)
         try:
             await connection.run()
         finally:
@@ -190,6 +213,8 @@ def _tls(options: ServerOptions) -> ssl.SSLContext | None:
 def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
     """Serve until SIGINT or SIGTERM."""
     torch.set_num_threads(1)
+    # The engine's thread computes; the event loop must not wait long for its turn.
+    sys.setswitchinterval(_SWITCH_S)
 
     async def main() -> None:
         app = App(recognizer, options)

@@ -35,6 +35,8 @@ def parse_object(message: str) -> dict[str, Any]:
         request = json.loads(message)
     except ValueError as error:
         raise ProtocolError("bad_json", f"a text message must be JSON: {error}") from error
+    except RecursionError as error:
+        raise ProtocolError("bad_json", "a text message is nested too deeply") from error
     if not isinstance(request, dict):
         raise ProtocolError("bad_json", "a text message must be a JSON object")
     return request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from contextlib import suppress
 
@@ -10,14 +11,15 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from asr.errors import AsrError
+from asr.events import Final
 
 from .codec import Audio, Codec, Command, End, Outcome, ProtocolError, Settings
+from .logs import log_event
 from .options import ServerOptions
 from .outbox import Outbox
 from .scheduler import Job, Scheduler
 
-log = logging.getLogger("asr.server")
-
+_numbers = itertools.count(1)
 _NORMAL, _GOING_AWAY, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1001, 1008, 1011, 1013
 _BYTES = {"s16le": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 _MOST_QUEUED = 200  # commands per stream, for clients that send in tiny pieces
@@ -28,6 +30,7 @@ class Connection:
     """Runs one connection from its first message to its close."""
 
     def __init__(self, socket: ServerConnection, codec: Codec, scheduler: Scheduler, options: ServerOptions) -> None:
+        self.number = next(_numbers)  # names the connection in this process's log
         self._socket = socket
         self._codec = codec
         self._scheduler = scheduler
@@ -43,7 +46,9 @@ class Connection:
         self._close = _NORMAL, ""
         self._ending = False
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
+        self._opened_at = self._heard_at = self._loop.time()
+        self._position_s = 0.0
+        self._finals = 0
 
     async def run(self) -> None:
         """Serve the client until either side is through."""
@@ -67,6 +72,18 @@ class Connection:
                 await asyncio.wait_for(sender, self._options.drain_s)
             code, reason = self._close
             await self._socket.close(code, reason)
+            self._log_end()
+
+    def _log_end(self) -> None:
+        log_event(
+            "closed",
+            connection=self.number,
+            code=self._socket.close_code,
+            reason=self._socket.close_reason or "",
+            open_s=round(self._loop.time() - self._opened_at, 3),
+            audio_s=round(self._position_s, 3),
+            finals=self._finals,
+        )
 
     async def drain(self) -> None:
         """The server is stopping: finish the stream, send what it brings, and close."""
@@ -114,7 +131,7 @@ class Connection:
             case AsrError() as error:
                 self._fail(_POLICY, "bad_audio", str(error))
             case error:
-                log.error("a connection failed", exc_info=error)
+                log_event("failed", logging.ERROR, failure=error, connection=self.number)
                 self._fail(_INTERNAL, "internal", "internal error")
 
     async def _make_room(self) -> None:
@@ -144,6 +161,7 @@ class Connection:
         if outcome.error is not None:
             self._give_up(outcome.error)
             return
+        self._note(outcome)
         self._outbox.put(self._codec.reply(outcome))
         if outcome.done:
             self._queued -= 1
@@ -156,8 +174,15 @@ class Connection:
             self._over.set()
             self._room.set()
 
+    def _note(self, outcome: Outcome) -> None:
+        self._position_s = outcome.position_s
+        for event in outcome.events:
+            if isinstance(event, Final):
+                self._finals += 1
+                if self._options.log_transcripts:
+                    log_event("final", connection=self.number, text=event.text)
+
     def _fail(self, close_code: int, code: str, message: str) -> None:
-        log.info("closing %s: %s", code, message)
         self._outbox.put(self._codec.failed(code, message))
         self._close = close_code, message.encode()[:_LONGEST_REASON].decode(errors="ignore")
 

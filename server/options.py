@@ -29,6 +29,7 @@ class ServerOptions:
     max_unsent: int = 1_000  # messages to a client that does not read; more close the connection with 1013
     idle_s: float = 60.0  # without a message from the client, the connection is closed
     max_duration_s: float = 24 * 3600.0  # of a connection
+    log_transcripts: bool = False  # write what was said to the log
     drain_s: float = 5.0  # for streams to finish when the server is told to stop
 
     def __post_init__(self) -> None:

@@ -23,8 +23,8 @@ from asr.errors import AsrError
 from asr.recognizer import Recognizer, Stream
 
 from .codec import Audio, Command, End, Flush, Outcome, SetHotWords, Settings
+from .logs import log_event
 
-log = logging.getLogger("asr.server")
 _MEMORY_S = 2.0  # over which the load is averaged
 _GATHER_S = 0.02  # from one step's start to the next, unless most of the live streams are ready
 _LIVE_S = 0.25  # a stream is live if it was advanced so lately
@@ -136,8 +136,8 @@ class Scheduler:
             busy_from = time.monotonic()
             try:
                 outcomes = self._step(jobs)
-            except Exception:  # one broken step must not silence all streams
-                log.exception("a step failed")
+            except Exception as failure:  # one broken step must not silence all streams
+                log_event("step failed", logging.ERROR, failure=failure, streams=len(jobs))
                 error = RuntimeError("a step failed")
                 outcomes = [(job, Outcome(job.current or End(), (), True, 0.0, error)) for job in jobs]
             with self._changed:

@@ -17,9 +17,9 @@ from dataclasses import replace
 
 from asr.errors import ConfigError
 
+from .logs import log_event
 from .options import ServerOptions
 
-log = logging.getLogger("asr.server")
 _PAUSE_S = 1.0  # before a worker that died is replaced
 _GRACE_S = 5.0  # that workers get beyond their own time to finish
 
@@ -51,7 +51,7 @@ def run_workers(count: int, serve: Callable[[ServerOptions], None], options: Ser
             for i, worker in enumerate(workers):
                 if worker.is_alive():
                     continue
-                log.error("worker %s ended with status %s and is replaced", worker.pid, worker.exitcode)
+                log_event("worker ended", logging.ERROR, worker=worker.pid, status=worker.exitcode)
                 stopping.wait(_PAUSE_S)
                 if not stopping.is_set():
                     workers[i] = start()

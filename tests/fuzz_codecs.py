@@ -1,0 +1,72 @@
+"""A fuzz target over every codec: whatever a client sends, it gets messages or a ProtocolError, never a crash.
+
+`test_codecs.py` runs it with Hypothesis, `fuzz.py` with a coverage-guided fuzzer.
+"""
+
+from __future__ import annotations
+
+import json
+
+from asr.server.app import CODECS
+from asr.server.codec import Audio, Command, End, Flush, Outcome, ProtocolError, Settings
+from asr.server.deepgram import DeepgramCodec
+
+from asr import Alternative, Final, Partial, Word
+
+WORD = Word("one", 0.1, 0.4, 0.9)
+PARTIAL = Partial("one", (WORD,), 1)
+FINAL = Final("one", (WORD,), "silence", -1.5, (Alternative("won", (WORD,), -2.0),))
+EVENTS = ((), (PARTIAL,), (PARTIAL, FINAL), (FINAL, FINAL))
+
+
+def converse(path: str, query: dict[str, list[str]], messages: list[str | bytes]) -> None:
+    """Let a codec take messages and answer them, with events as an engine might give."""
+    try:
+        codec = CODECS[path](query)
+    except ProtocolError:
+        return
+    check(codec.opened())
+    seconds = 0.0
+    for number, message in enumerate(messages):
+        try:
+            commands = codec.receive(message)
+        except ProtocolError as error:
+            check(codec.failed(error.code, str(error)))
+            return
+        assert_usable(codec.settings)
+        for command in commands:
+            assert isinstance(command, Command)
+            if isinstance(command, Audio):
+                seconds += len(command.data) / 32_000
+            replies = check(codec.reply(Outcome(command, EVENTS[number % len(EVENTS)], False, seconds)))
+            replies += check(codec.reply(Outcome(command, (), True, seconds)))
+            if path in ("/", "/vosk"):
+                expected = isinstance(command, Audio | Flush | End)
+                assert len(replies) == expected, "vosk clients wait for exactly one"
+            if isinstance(command, End):
+                return
+
+
+def check(replies: list) -> list:
+    for reply in replies:
+        assert isinstance(json.loads(reply.text), dict)
+    return replies
+
+
+def assert_usable(settings: Settings) -> None:
+    assert isinstance(settings.sample_rate_hz, float)  # its range is the stream's to check
+    assert 1 <= settings.channels <= 64
+    assert 0 <= settings.alternatives <= 100
+
+
+def fuzz(data: bytes) -> None:
+    """Bytes as a conversation: the first chooses the path; 0xFF parts messages, whose first byte says of what kind."""
+    path = sorted(CODECS)[data[0] % len(CODECS)] if data else "/"
+    messages: list[str | bytes] = []
+    for part in data[1:].split(b"\xff"):
+        messages.append(part[1:] if part[:1] < b"\x20" else part.decode(errors="replace"))
+    query: dict[str, list[str]] = {}
+    if CODECS[path] is DeepgramCodec:
+        pairs = (pair.partition("=") for pair in str(messages.pop(0)).split("&"))
+        query = {key: [value] for key, _, value in pairs}
+    converse(path, query, messages)

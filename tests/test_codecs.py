@@ -1,0 +1,65 @@
+"""The wire protocols as pure functions: no message may break a codec."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from asr.server.app import CODECS
+from asr.server.codec import ProtocolError
+from fuzz_codecs import converse, fuzz
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+KEYS = ["config", "sample_rate", "words", "max_alternatives", "phrase_list", "eof", "reset", "model", "type"]
+KEYS += ["encoding", "channels", "hot_words", "endpointing", "silence_ms", "alternatives", "partial_interval_ms"]
+KEYS += ["phrase", "boost"]
+KINDS = ["config", "hot_words", "flush", "end", "Finalize", "KeepAlive", "CloseStream", "s16le", "f32le"]
+PARAMETERS = ["model", "encoding", "sample_rate", "channels", "interim_results", "endpointing", "keyterm", "keywords"]
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["config", "hot_words", "flush", "end", "Finalize", "KeepAlive", "CloseStream", "s16le", "f32le"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=8,
+)
+REQUESTS = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), VALUES, max_size=4).map(json.dumps)
+MESSAGES = st.lists(st.binary(max_size=64) | REQUESTS | st.text(max_size=20), max_size=6)
+QUERIES = st.dictionaries(
+    st.sampled_from(PARAMETERS),
+    st.lists(st.sampled_from(["linear16", "opus", "true", "nan", "inf", "1e9", "16000", "a:b", ":", ""]), min_size=1),
+)
+
+
+@pytest.mark.parametrize("path", sorted(CODECS))
+def test_no_conversation_breaks_a_codec(path: str) -> None:
+    """Whatever comes, a codec answers with JSON objects or refuses with a reason; Vosk's answers exactly once."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(QUERIES, MESSAGES)
+    @example({}, ['{"config": {"sample_rate": NaN}}', b"\0" * 3, b"\0"])
+    @example({}, ['{"type": "config", "sample_rate": NaN}', b"\0" * 3])
+    @example({}, ['{"config": {"sample_rate": 1e999, "max_alternatives": true}}'])
+    def hold(query: dict[str, list[str]], messages: list[str | bytes]) -> None:
+        converse(path, query, messages)
+
+    hold()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=200))
+def test_the_fuzz_target(data: bytes) -> None:
+    """The target that a fuzzer can go on with runs, and finds nothing at once."""
+    fuzz(data)
+
+
+@pytest.mark.parametrize("path", sorted(CODECS))
+def test_deep_nesting_is_refused(path: str) -> None:
+    """A message that would exhaust the parser is bad JSON, not a crash."""
+    with pytest.raises(ProtocolError, match="nested"):
+        CODECS[path]({}).receive("[" * 100_000)
