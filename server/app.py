@@ -75,6 +75,7 @@ class App:
                 compression=None,  # speech does not compress, and a bomb would
                 max_size=options.max_message_bytes,
                 max_queue=4,
+                open_timeout=options.handshake_s,
                 server_header=None,
             )
         except OSError as error:

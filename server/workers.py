@@ -42,7 +42,7 @@ def run_workers(count: int, serve: Callable[[ServerOptions], None], options: Ser
         context = multiprocessing.get_context("spawn")
 
         def start() -> multiprocessing.process.BaseProcess:
-            process = context.Process(target=serve, args=(options,))
+            process = context.Process(target=_work, args=(serve, options))
             process.start()
             return process
 
@@ -62,6 +62,19 @@ def run_workers(count: int, serve: Callable[[ServerOptions], None], options: Ser
             worker.join(max(0.0, end - time.monotonic()))
             if worker.is_alive():
                 worker.kill()
+
+
+def _work(serve: Callable[[ServerOptions], None], options: ServerOptions) -> None:
+    """A worker. If the process that started it is gone, it finishes its streams and ends."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    serve(options)
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _reserve(options: ServerOptions) -> socket.socket:
