@@ -20,13 +20,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from asr.compiler import jit
 from asr.lm.lookup import LmArrays, score_word, spell
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
-_jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
+_jit = jit(_nrt=False)
 
 NEVER = -math.inf
 NODES_PER_STEP, MARKS_PER_STEP = 1, 3  # new ones, times the beam, at most

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from asr.compiler import jit
 from asr.errors import ModelError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, MEMORY_FRAMES, AcousticModel, ModelOptions, ModelState
 
@@ -116,7 +116,7 @@ class QuantizedModel:
             arrays = (frames.contiguous(), *after.tensors(), logits)
             self._batch.advance(*(array.numpy() for array in arrays))
             return logits, after
-        _advance(  # type: ignore[call-arg]
+        _advance(
             frames.contiguous().numpy(),
             *(part.numpy() for part in after.tensors()),
             logits.numpy(),
@@ -166,7 +166,7 @@ def _stacked_linear(layers: Sequence[tuple[object, object]], inputs: int) -> tup
 # the order of every float operation, and with it every bit, is what is written here. ---
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@jit(inline="always")
 def _exp(x):  # type: ignore[no-untyped-def]
     """exp for |x| <= 87 in float32: 2**n times a polynomial. Vectorises, unlike a library call."""
     n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
@@ -181,21 +181,21 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@jit(inline="always")
 def _sigmoid(x):  # type: ignore[no-untyped-def]
     x = np.float32(-30.0) if x < np.float32(-30.0) else x
     x = np.float32(30.0) if x > np.float32(30.0) else x
     return np.float32(1.0) / (np.float32(1.0) + _exp(-x))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@jit(inline="always")
 def _tanh(x):  # type: ignore[no-untyped-def]
     x = np.float32(-15.0) if x < np.float32(-15.0) else x
     x = np.float32(15.0) if x > np.float32(15.0) else x
     return np.float32(1.0) - np.float32(2.0) / (np.float32(1.0) + _exp(np.float32(2.0) * x))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _to_integers(x, out):  # type: ignore[no-untyped-def]
     """Quantise a vector into ``out``, integers of 8 bits or more; return its scale."""
     # Without its sign, a float's bits are ordered as its value is: a loop over integers is vectorised, one over
@@ -211,7 +211,7 @@ def _to_integers(x, out):  # type: ignore[no-untyped-def]
     return peak / np.float32(_INPUT_PEAK)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-def]
     """``out = scale * x_scale * (weight @ x) + bias``; the sums are exact."""
     for j in range(weight.shape[0]):
@@ -222,7 +222,7 @@ def _product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-d
         out[j] = np.float32(total) * (scale[j] * x_scale) + bias[j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
     """Layer normalisation."""
     count = np.float32(x.shape[0])
@@ -238,7 +238,7 @@ def _normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
         out[i] = (x[i] - mean) * inverse * weight[i] + bias[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
     """Update ``h`` and ``c`` in place from the gates' input and memory parts; gate order as in torch."""
     n = h.shape[0]
@@ -259,7 +259,7 @@ def _cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
             h[i] = _tanh(gx[i] + gh[i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _first_convolutions(frames, mean, count, past, scale, conv1, conv2, integers, z):  # type: ignore[no-untyped-def]
     """Normalise one stream's frames, ``(T, mels)``, and reduce them to steps, into ``z``, ``(T / 3, width)``."""
     length, mels = frames.shape
@@ -286,7 +286,7 @@ def _first_convolutions(frames, mean, count, past, scale, conv1, conv2, integers
         _product(conv2.weight, conv2.scale, conv2.bias, window, s, z[t])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _block(norm_weight, norm_bias, weight, scale, bias, delay, past, integers, z):  # type: ignore[no-untyped-def]
     """One convolution block of one stream, in place on ``z``, ``(S, width)``."""
     steps, width = z.shape
@@ -307,7 +307,7 @@ def _block(norm_weight, norm_bias, weight, scale, bias, delay, past, integers, z
             z[t, i] = x[history + t - delay, i] + max(out[i], np.float32(0.0))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit()
 def _advance(  # type: ignore[no-untyped-def]
     frames,
     mean,

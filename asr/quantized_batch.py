@@ -8,13 +8,11 @@ as from that.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from asr.compiler import jit
 from asr.model import MEMORY_FRAMES
 from asr.quantized import Array, QuantizedModel, _cell, _normalize, _to_integers
 
@@ -131,16 +129,13 @@ def _turned(weight: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(weight)).t()
 
 
-_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
-
-
-@_jit
+@jit()
 def _rows_of(x, values, scale):  # type: ignore[no-untyped-def]
     for n in range(x.shape[0]):
         scale[n] = _to_integers(x[n], values[n])
 
 
-@_jit
+@jit()
 def _rectified_rows(x, values, scale):  # type: ignore[no-untyped-def]
     for n in range(x.shape[0]):
         for i in range(x.shape[1]):
@@ -148,20 +143,20 @@ def _rectified_rows(x, values, scale):  # type: ignore[no-untyped-def]
         scale[n] = _to_integers(x[n], values[n])
 
 
-@_jit
+@jit()
 def _finish(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
     """As the end of `asr.quantized._product`."""
     for n in range(total.shape[0]):
         _scaled(total[n], scale, bias, x_scale[n], out[n])
 
 
-@_jit
+@jit()
 def _scaled(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
     for j in range(total.shape[0]):
         out[j] = np.float32(total[j]) * (scale[j] * x_scale) + bias[j]
 
 
-@_jit
+@jit()
 def _first_rows(frames, mean, count, past, scale, values, row_scale):  # type: ignore[no-untyped-def]
     """As the beginning of `asr.quantized._first_convolutions`."""
     batch, length, mels = frames.shape
@@ -180,7 +175,7 @@ def _first_rows(frames, mean, count, past, scale, values, row_scale):  # type: i
             row_scale[n] = _to_integers(x[t : t + 3].reshape(3 * mels), values[n])
 
 
-@_jit
+@jit()
 def _block_rows(norm_weight, norm_bias, past, z, x, values, row_scale):  # type: ignore[no-untyped-def]
     """As the beginning of `asr.quantized._block`."""
     batch, steps, width = z.shape
@@ -196,7 +191,7 @@ def _block_rows(norm_weight, norm_bias, past, z, x, values, row_scale):  # type:
             row_scale[n] = _to_integers(normed[t : t + history + 1].reshape((history + 1) * width), values[n])
 
 
-@_jit
+@jit()
 def _add_block(x, total, scale, bias, x_scale, delay, z):  # type: ignore[no-untyped-def]
     """As the end of `asr.quantized._block`."""
     batch, steps, width = z.shape
@@ -210,7 +205,7 @@ def _add_block(x, total, scale, bias, x_scale, delay, z):  # type: ignore[no-unt
                 z[b, t, i] = x[b, history + t - delay, i] + max(out[i], np.float32(0.0))
 
 
-@_jit
+@jit()
 def _normed_rows(z, norm_weight, norm_bias, values, row_scale):  # type: ignore[no-untyped-def]
     batch, steps, width = z.shape
     normed = np.empty(width, np.float32)
@@ -221,7 +216,7 @@ def _normed_rows(z, norm_weight, norm_bias, values, row_scale):  # type: ignore[
             row_scale[n] = _to_integers(normed, values[n])
 
 
-@_jit
+@jit()
 def _turn_cells(  # type: ignore[no-untyped-def]
     code, x_total, x_scale, x_bias, x_row_scale, h_total, h_scale, h_bias, h_row_scale, h, c, z, t
 ):

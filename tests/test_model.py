@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -178,3 +182,26 @@ def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
         results.append([logits, *state.tensors()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert results[0][0].std() > 0
+
+
+def test_kernels_are_kept_where_nothing_else_can_be_written(tmp_path) -> None:
+    """A service without a home and with read-only packages loads, and keeps what it compiled in a folder of its own."""
+    program = """
+import numba.core.caching as caching
+allowed = caching._CacheLocator.ensure_cache_path
+def ensure(self):
+    if not self.get_cache_path().startswith(TEMPORARY):
+        raise OSError("read-only")
+    allowed(self)
+caching._CacheLocator.ensure_cache_path = ensure
+from asr.compiler import jit
+def double(x):
+    return 2 * x
+print(jit()(double)(21.0))
+""".replace("TEMPORARY", repr(str(tmp_path)))
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "42.0\n", done.stderr
+    assert list(tmp_path.rglob("*.nbi"))

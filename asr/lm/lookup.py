@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
+
+from asr.compiler import jit
 
 
 class LmArrays(NamedTuple):
@@ -30,7 +31,7 @@ class LmArrays(NamedTuple):
 
 
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
-_jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
+_jit = jit(_nrt=False)
 
 
 @_jit
