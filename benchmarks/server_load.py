@@ -1,11 +1,13 @@
 """Live streams on one server: how late replies are, and what they cost, by number of streams.
 
     python benchmarks/server_load.py [MANIFEST] --streams 25 50 100 200 --workers 2
+    python benchmarks/server_load.py --peer pocketsphinx --python PEERS/bin/python --streams 2 4 8
 
 Starts `asr serve` and a client process on the same machine, which therefore shares its cores. Each stream plays speech
 in chunks of 100 ms as a microphone would, over the Vosk protocol, which answers every chunk: the latency is the
 time from a chunk's sending to its answer, with the words found so far. Where chunks are answered late for good,
-the machine is full. Texts are compared with those of the same audio alone.
+the machine is full. Texts are compared with those of the same audio alone. The last column is how long the event loop
+was ever held up. With --peer, the same load goes to `peer_server.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ import asyncio
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,20 +55,27 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[25, 50, 100, 150, 200])
     parser.add_argument("--seconds", type=float, default=20.0, help="of audio per stream (default: 20)")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--peer", choices=("pocketsphinx", "moonshine"), help="serve this engine instead")
+    parser.add_argument("--python", default=sys.executable, help="of an environment with the peer and websockets")
     options = parser.parse_args()
     torch.set_num_threads(1)
     clips, _ = load_speech(options.manifest, 300.0)
     pcms = cut(clips, options.seconds)
-    alone = texts_alone(pcms)
+    alone = [] if options.peer else texts_alone(pcms)
     command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0", "--workers", str(options.workers)]
     command += ["--max-connections", "5000", "--max-per-address", "5000"]
-    print(f"{machine()}, {os.cpu_count()} cores; {options.workers} workers, {options.seconds:.0f} s per stream")
+    if options.peer:
+        server_path = Path(__file__).parent / "peer_server.py"
+        command = [options.python, str(server_path), options.peer, "--processes", str(options.workers)]
+    print(f"{options.peer or 'asr'} on {machine()}, {os.cpu_count()} cores; ", end="")
+    print(f"{options.workers} workers, {options.seconds:.0f} s per stream")
     print(f"{'streams':>8}{'latency ms: p50':>17}{'p95':>7}{'p99':>7}{'final ms: p50':>15}{'p95':>7}", end="")
-    print(f"{'CPU s per s':>13}{'MiB':>7}{'refused':>9}{'dropped':>9}{'texts as alone':>16}")
+    print(f"{'CPU s per s':>13}{'MiB':>7}{'refused':>9}{'dropped':>9}{'texts as alone':>16}{'loop ms':>9}")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
-        lines = [next(line for line in server.stderr if "listening" in line) for _ in range(options.workers)]
+        lines = [next(line for line in server.stderr if "listening on" in line) for _ in range(options.workers)]
         address = lines[0].split()[-1] + "/vosk"
+        threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop it
         for count in options.streams:
             pids = family(server.pid)
             before, started = cpu_s(pids), time.monotonic()
@@ -71,11 +83,23 @@ def main() -> None:
                 seen: Seen = pool.apply(play_all, (address, pcms, count))
             spent = (cpu_s(pids) - before) / (time.monotonic() - started)
             latency, final = (1000 * np.percentile(values, [50, 95, 99]) for values in (seen.latency_s, seen.final_s))
-            same = sum(text == alone[i % len(pcms)] for i, text in seen.texts.items())
+            same = sum(text == alone[i % len(pcms)] for i, text in seen.texts.items()) if alone else 0
             print(f"{count:>8}{latency[0]:>17.0f}{latency[1]:>7.0f}{latency[2]:>7.0f}", end="")
             print(f"{final[0]:>15.0f}{final[1]:>7.0f}{spent:>13.2f}{memory_mib(pids):>7.0f}", end="")
-            print(f"{seen.refused:>9}{seen.dropped:>9}{f'{same} of {len(seen.texts)}':>16}", flush=True)
+            print(f"{seen.refused:>9}{seen.dropped:>9}{f'{same} of {len(seen.texts)}':>16}", end="")
+            print(f"{loop_late_ms(address):>9.0f}" if alone else "", flush=True)
         server.terminate()
+
+
+def loop_late_ms(address: str) -> float:
+    """The longest that a worker's event loop was ever held up; several questions reach all workers."""
+    http = address.replace("ws:", "http:").replace("/vosk", "/metrics")
+    late = []
+    for _ in range(8):
+        with urllib.request.urlopen(http) as response:
+            found = re.search(r"^asr_event_loop_late_seconds_max (\S+)", response.read().decode(), re.MULTILINE)
+        late.append(float(found.group(1)) if found else 0.0)
+    return 1000 * max(late)
 
 
 def cut(clips: list[np.ndarray], seconds: float) -> list[bytes]:

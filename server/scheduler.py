@@ -1,8 +1,8 @@
 """All streams of a process, advanced together in one thread.
 
 Connections submit commands; the thread applies them and calls `Recognizer.advance` on whatever is ready, so
-that one batched step serves all. Streams without work cost nothing. Outcomes go back to the event loop in
-one call per step, so the loop is woken a few times a second however many streams there are.
+that one batched step serves all. Streams without work cost nothing. Outcomes go back to the event loop
+together, so the loop is woken a few times a second however many streams there are.
 
 Steps are cheaper per stream the more streams they advance. So where several streams are live, a step waits a little
 until many of them are ready; a stream alone never waits.
@@ -27,6 +27,7 @@ from .logs import log_event
 
 _MEMORY_S = 2.0  # over which the load is averaged
 _GATHER_S = 0.02  # from one step's start to the next, unless most of the live streams are ready
+_DELIVERED_TOGETHER = 16  # outcomes: each is a message to write and send
 _LIVE_S = 0.25  # a stream is live if it was advanced so lately
 
 
@@ -145,8 +146,9 @@ class Scheduler:
                     if not job.waiting and job.current is None:
                         self._active.pop(job, None)
                 self._measure(busy_from)
-            if outcomes:
-                self._loop.call_soon_threadsafe(_deliver, outcomes)
+            # In several calls, between which the loop hears other connections.
+            for begin in range(0, len(outcomes), _DELIVERED_TOGETHER):
+                self._loop.call_soon_threadsafe(_deliver, outcomes[begin : begin + _DELIVERED_TOGETHER])
 
     def _gather(self, ready: int) -> None:
         """Wait a moment if more streams are about to be ready. A plain sleep: new commands must not end it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from asr.server import vosk
 from asr.server.app import CODECS
 from asr.server.codec import ProtocolError
 from fuzz_codecs import converse, fuzz
@@ -63,3 +64,9 @@ def test_deep_nesting_is_refused(path: str) -> None:
     """A message that would exhaust the parser is bad JSON, not a crash."""
     with pytest.raises(ProtocolError, match="nested"):
         CODECS[path]({}).receive("[" * 100_000)
+
+
+def test_vosk_s_partials_are_written_as_its_other_messages() -> None:
+    """The fast way to write a partial gives what the encoder gives."""
+    for text in ("", "one two", 'quote " and \\ and \n', "naïve ☃"):
+        assert vosk._partial(text) == vosk._dump({"partial": text})
