@@ -86,7 +86,7 @@ def main() -> None:
             same = sum(text == alone[i % len(pcms)] for i, text in seen.texts.items()) if alone else 0
             print(f"{count:>8}{latency[0]:>17.0f}{latency[1]:>7.0f}{latency[2]:>7.0f}", end="")
             print(f"{final[0]:>15.0f}{final[1]:>7.0f}{spent:>13.2f}{memory_mib(pids):>7.0f}", end="")
-            print(f"{seen.refused:>9}{seen.dropped:>9}{f'{same} of {len(seen.texts)}':>16}", end="")
+            print(f"{seen.refused:>9}{seen.dropped:>9}{f'{same} of {len(seen.texts)}' if alone else '':>16}", end="")
             print(f"{loop_late_ms(address):>9.0f}" if alone else "", flush=True)
         server.terminate()
 

@@ -73,6 +73,8 @@ class Connection:
             code, reason = self._close
             await self._socket.close(code, reason)
             self._log_end()
+            # Nothing may wait for the collector of cycles: a stream's memory goes with its connection.
+            self._job = self._failure = None
 
     def _log_end(self) -> None:
         log_event(

@@ -73,7 +73,7 @@ class Scheduler:
         self._busy = self._lag_s = 0.0
         self._measured_at = time.monotonic()
         self._stepped_at = 0.0  # when the last step began
-        self._live: set[Job] = set()  # advanced since the window began
+        self._live: set[int] = set()  # ids of jobs advanced since the window began
         self._live_before = 0  # in the window before
         self._window_at = 0.0
         self._waited_s = 0.0  # longest wait of a command that this step has begun
@@ -183,7 +183,7 @@ class Scheduler:
                 else:
                     job.current = command
         stepping = [job for job in jobs if job.current is not None]
-        self._live.update(stepping)
+        self._live.update(map(id, stepping))
         events = self.recognizer.advance([job.stream for job in stepping])
         for job, new in zip(stepping, events, strict=True):
             assert job.current is not None
