@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
 import pytest
+from asr.server import logs
 from asr.server.client import AsyncClient, Client, ServerError
 from asr.server.options import ServerOptions
 from serving import pcm_of, serving, texts_of
@@ -97,9 +100,9 @@ def test_vosk_requests_that_are_wrong(server, message) -> None:
         assert socket.close_reason
 
 
-def converse(address: str, config: dict, parts: list[bytes | str]) -> list[dict]:
+def converse(address: str, config: dict, parts: list[bytes | str], query: str = "") -> list[dict]:
     """Send everything at once and read to the end."""
-    with connect(address + "/v1/stream") as socket:
+    with connect(address + "/v1/stream" + query) as socket:
         if config:
             socket.send(json.dumps({"type": "config", **config}))
         with suppress(ConnectionClosed):
@@ -321,3 +324,44 @@ def test_a_public_address_needs_a_token() -> None:
         ServerOptions(token="short")
     with pytest.raises(ConfigError, match="--key"):
         ServerOptions(cert="cert.pem")
+
+
+def test_the_log_holds_no_words_unless_asked(recognizer, clips, caplog) -> None:
+    """Each connection's opening and end are lines with fields; texts come only with log_transcripts, tokens never."""
+    pcm = pcm_of(clips[1].samples)
+    caplog.set_level("INFO", logger="asr.server")
+    for transcripts in (False, True):
+        caplog.clear()
+        with serving(recognizer, token="correct horse", log_transcripts=transcripts) as (address, _):
+            messages = converse(address, {}, [pcm, '{"type": "end"}'], "?token=correct%20horse")
+        finals = [message["text"] for message in messages if message["type"] == "final"]
+        lines = {record.getMessage(): record.fields for record in caplog.records if record.name == "asr.server"}
+        assert lines["opened"]["path"] == "/v1/stream"
+        assert lines["closed"]["code"] == 1000
+        assert lines["closed"]["finals"] == len(finals) > 0
+        assert lines["closed"]["audio_s"] == pytest.approx(len(pcm) / 32_000, abs=0.01)
+        assert ("final" in lines) == transcripts
+        for log_format in ("text", "json"):
+            text = "\n".join(logs._Formatter(log_format).format(record) for record in caplog.records)
+            assert ("text" in text and finals[0] in text) == transcripts
+            assert "horse" not in text
+
+
+def test_pages_of_other_origins(recognizer) -> None:
+    """With --origin, browsers' pages from elsewhere are refused; programs, which name none, are not."""
+    with serving(recognizer, origins=("https://ours.example",)) as (address, _):
+        with connect(address + "/v1/stream", origin="https://ours.example"), connect(address + "/v1/stream"):
+            pass
+        with pytest.raises(InvalidStatus) as error:
+            connect(address + "/v1/stream", origin="https://theirs.example")
+        assert error.value.response.status_code == 403
+
+
+def test_plain_http(server) -> None:
+    """The page, whether the server is alive and ready, and figures for Prometheus."""
+    http = server.replace("ws:", "http:")
+    for path, content in (("/", "<title>"), ("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", "asr_streams 0")):
+        with urllib.request.urlopen(http + path) as response:
+            assert content in response.read().decode()
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(http + "/page/../app.py")

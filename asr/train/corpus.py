@@ -93,9 +93,7 @@ class SampleCache:
     """
 
     def __init__(self, source: Path, utterances: list[Utterance], sample_rate_hz: int, folder: Path) -> None:
-        identity = (
-            f"{source.resolve()} {_fingerprint(source, utterances)} {sample_rate_hz} {[u.id for u in utterances]}"
-        )
+        identity = f"{source.name} {_fingerprint(source, utterances)} {sample_rate_hz} {[u.id for u in utterances]}"
         key = hashlib.sha256(identity.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         samples_path, ends_path = folder / f"{key}.pcm", folder / f"{key}.npy"
@@ -118,9 +116,12 @@ class SampleCache:
 
 
 def _fingerprint(source: Path, utterances: list[Utterance]) -> str:
-    shard = utterances[0].shard or source
-    stat = shard.stat()
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+    """By content where that is one file: a copy of a shard, with another date, is the same shard."""
+    shard = utterances[0].shard
+    if shard is None:
+        return f"{source.stat().st_size} {source.stat().st_mtime_ns}"
+    with shard.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _decode(utterances: list[Utterance], sample_rate_hz: int, samples_path: Path, ends_path: Path) -> None:
