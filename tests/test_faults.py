@@ -190,7 +190,7 @@ def workers(count: int) -> Iterator[tuple[str, subprocess.Popen]]:
             yield lines[0].split()[-1], server
         finally:
             server.terminate()
-            server.wait(20)
+            assert server.wait(20) == 0
 
 
 def together(count: int, address: str, pcm: bytes, pause_s: float) -> tuple[list[threading.Thread], dict]:
