@@ -185,8 +185,12 @@ class AcousticModel(nn.Module):
         logits, _, state = self.run(frames, state)
         return logits, state
 
-    def run(self, frames: Tensor, state: ModelState) -> tuple[Tensor, Tensor | None, ModelState]:
-        """As `forward`, with the logits of the middle output second: what training needs."""
+    def run(self, frames: Tensor, state: ModelState) -> tuple[Tensor, list[Tensor], ModelState]:
+        """As `forward`, and what training needs besides.
+
+        Second comes what the blocks give and then each recurrent layer, ``(T // 3, B, width)`` each:
+        time first, as the layers have it.
+        """
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         normal, mean, count = self._normalise(frames, state.mean, state.count)
@@ -207,9 +211,7 @@ class AcousticModel(nn.Module):
             start = BLOCK_TAPS - 1 - delay
             z = z[start : start + steps] + self._drop(torch.relu(block(taps)))
 
-        middle: Tensor | None = None
-        if self.middle is not None and self.training:
-            middle = self.middle(z).transpose(0, 1)
+        inner = [z]
         hs: list[Tensor] = []
         cs: list[Tensor] = []
         for i, (norm, cell) in enumerate(zip(self.norms, self.cells, strict=True)):
@@ -221,6 +223,7 @@ class AcousticModel(nn.Module):
             hs.append(h[0].float())
             cs.append(c[0].float())
             z = z + self._drop(out)
+            inner.append(z)
 
         logits = self.output(self.norm(z)).transpose(0, 1)
         steps_after = torch.stack(buffers, dim=1) if buffers else state.steps
@@ -232,7 +235,7 @@ class AcousticModel(nn.Module):
             h=torch.stack(hs, dim=1),
             c=torch.stack(cs, dim=1),
         )
-        return logits, middle, after
+        return logits, inner, after
 
     def _normalise(self, frames: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Subtract from each frame the mean of the stream up to and with it, and scale.

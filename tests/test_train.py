@@ -19,6 +19,7 @@ from asr.train.augment import Augmenter, AugmentOptions
 from asr.train.batches import plan_epoch
 from asr.train.config import find_paths, load_config
 from asr.train.corpus import SampleCache, read_corpus
+from asr.train.teacher import MISSING, distance, rows_of_line
 from asr.train.trainer import Trainer, train
 
 DATA = Path(__file__).parent / "data"
@@ -119,6 +120,73 @@ def test_a_run_can_start_from_a_model(folder) -> None:
     path.write_text(path.read_text().replace("width = 32", "width = 16"))
     with pytest.raises(ConfigError, match="use its own"):
         Trainer(load_config(path), folder, folder / "third", "cpu")
+
+
+def write_teacher(folder: Path, dimensions: int = 3) -> Path:
+    """A teacher whose features are a line that rises through each utterance, and none for the last."""
+    utterances = read_corpus(folder / "clips.jsonl")
+    cache = SampleCache(folder / "clips.jsonl", utterances, 16_000, folder / ".cache")
+    rows = [np.linspace(-64, 64, cache.length(i) // 480).round() for i in range(len(utterances))]
+    rows[-1] = rows[-1][:0]
+    (folder / "teacher").mkdir()
+    np.concatenate(rows).astype(np.int8).repeat(dimensions).tofile(folder / "teacher" / "clips.i8")
+    np.save(folder / "teacher" / "clips.ends.npy", np.cumsum([len(part) for part in rows]))
+    path = write_config(folder, 60)
+    path.write_text(
+        f'[teacher]\nfolder = "teacher"\ndimensions = {dimensions}\nlayer = 1\nweight = 3.0\n{path.read_text()}'
+    )
+    return path
+
+
+def test_the_network_learns_what_a_teacher_heard(folder) -> None:
+    """With a teacher the error of its predicted features falls, and an interrupted run keeps what predicts them."""
+    config = load_config(write_teacher(folder))
+    trainer = Trainer(config, folder, folder / "run", "cpu")
+    trainer._train_step(next(iter(trainer._batches())))
+    first = trainer.teacher_error
+    trainer.run()
+    assert trainer.teacher_error < 0.7 * first
+    again = Trainer(config, folder, folder / "run", "cpu")
+    assert again.student is not None
+    assert trainer.student is not None
+    assert torch.equal(again.student.output.weight, trainer.student.output.weight)
+    asr.load(folder / "run" / "model")
+
+
+def test_features_follow_a_changed_tempo() -> None:
+    """A step has the features of the same moment of the utterance, at any tempo, and none where there are none."""
+    rows = np.arange(100, dtype=np.int8)[:, None]
+    slow = rows_of_line([(rows, 330), (rows[:0], 30), (rows, 270)], 3)[:, 0]
+    assert abs(slow[:110] - torch.arange(110) / 1.1).max() <= 1
+    assert torch.all(slow[110:120] == MISSING)
+    assert abs(slow[120:] - torch.arange(90) / 0.9).max() <= 1
+
+
+def test_a_prediction_is_compared_with_the_step_it_speaks_of() -> None:
+    """Predictions that come two steps late and are right have no error; missing steps do not count."""
+    rows = torch.randint(-100, 100, (2, 20, 4), dtype=torch.int8)
+    predicted = torch.zeros(2, 25, 4)
+    predicted[:, 2:22] = rows.float() / 32
+    assert distance(predicted, rows, 2) == 0
+    assert distance(predicted, rows, 1) > 0.1
+    rows[:, 5:] = MISSING
+    predicted[:, 7:] = 99
+    assert distance(predicted, rows, 2) == 0
+    assert distance(predicted, torch.full_like(rows, MISSING), 2) == 0
+
+
+@pytest.mark.parametrize("slip", ["missing", "dimensions", "utterances"])
+def test_features_that_do_not_fit_their_corpus(folder, slip) -> None:
+    """Features that are missing or of another shape are one error that says what to do."""
+    path = write_teacher(folder)
+    if slip == "missing":
+        (folder / "teacher" / "clips.i8").unlink()
+    elif slip == "dimensions":
+        path.write_text(path.read_text().replace("dimensions = 3", "dimensions = 4"))
+    else:
+        np.save(folder / "teacher" / "clips.ends.npy", np.zeros(2, np.int64))
+    with pytest.raises(DataError, match=r"make (them|it again)"):
+        Trainer(load_config(path), folder, folder / "run", "cpu")
 
 
 def test_an_epoch_holds_every_utterance_once() -> None:

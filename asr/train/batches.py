@@ -19,6 +19,7 @@ from asr.model import FRAME_REDUCTION
 from asr.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.corpus import SampleCache, Utterance
+from asr.train.teacher import MISSING, TeacherRows, rows_of_line
 
 _TAIL_MS = 90  # silence after the last word of a line: a word's last sound must not need to be the last frame
 
@@ -32,20 +33,29 @@ class Batch:
     targets: Tensor  # (sum of lengths,): token ids of all lines, end to end
     target_lengths: Tensor  # (B,)
     seconds: float  # of speech in it, padding not counted
+    teacher: Tensor | None = None  # (B, longest of steps, dimensions) int8, teacher.MISSING where there is nothing
 
 
 class Corpus:
     """All utterances of several corpora, by one index."""
 
-    def __init__(self, parts: Sequence[tuple[list[Utterance], SampleCache]], sample_rate_hz: int) -> None:
-        self._parts = [cache for _, cache in parts]
-        self._where = [(p, i) for p, (utterances, _) in enumerate(parts) for i in range(len(utterances))]
-        self.utterances = [u for utterances, _ in parts for u in utterances]
+    def __init__(
+        self, parts: Sequence[tuple[list[Utterance], SampleCache, TeacherRows | None]], sample_rate_hz: int
+    ) -> None:
+        self._parts = [cache for _, cache, _ in parts]
+        self._teachers = [teacher for _, _, teacher in parts]
+        self._where = [(p, i) for p, (utterances, _, _) in enumerate(parts) for i in range(len(utterances))]
+        self.utterances = [u for utterances, _, _ in parts for u in utterances]
         self.seconds = np.array([self._parts[p].length(i) / sample_rate_hz for p, i in self._where])
 
     def samples(self, index: int) -> np.ndarray:
         part, i = self._where[index]
         return self._parts[part][i]
+
+    def teacher(self, index: int) -> np.ndarray | None:
+        part, i = self._where[index]
+        rows = self._teachers[part]
+        return None if rows is None else rows[i]
 
 
 def plan_epoch(
@@ -118,19 +128,36 @@ class EpochBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([*self._seed, index])
-        lines, texts, seconds = [], [], 0.0
+        lines, texts, teacher, seconds = [], [], [], 0.0
         for line in self._plan[index]:
             parts = [self._augmenter(self._corpus.samples(i), rng) for i in line]
             seconds += sum(float(self._corpus.seconds[i]) for i in line)
             frames = torch.cat(parts)
             self._augmenter.mask(frames, self._mean, rng)
             lines.append(frames)
+            rows = [
+                (r, len(part))
+                for i, part in zip(line, parts, strict=True)
+                if (r := self._corpus.teacher(i)) is not None
+            ]
+            if rows:
+                teacher.append(rows_of_line(rows, FRAME_REDUCTION))
             texts.append(self._tokenizer.encode(" ".join(t for i in line if (t := self._corpus.utterances[i].text))))
-        return collate(lines, texts, self._delay, self._augmenter.features.hop_ms, seconds)
+        return collate(lines, texts, self._delay, self._augmenter.features.hop_ms, seconds, teacher)
 
 
-def collate(lines: Sequence[Tensor], texts: Sequence[list[int]], delay: int, hop_ms: float, seconds: float) -> Batch:
-    """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included."""
+def collate(
+    lines: Sequence[Tensor],
+    texts: Sequence[list[int]],
+    delay: int,
+    hop_ms: float,
+    seconds: float,
+    teacher: Sequence[Tensor] = (),
+) -> Batch:
+    """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included.
+
+    ``teacher`` has the features ``(steps, dimensions)`` of each line, or is empty.
+    """
     tail = round(_TAIL_MS / hop_ms)
     steps = torch.tensor([-(-(len(line) + tail) // FRAME_REDUCTION) for line in lines])
     frames = torch.full(
@@ -138,10 +165,17 @@ def collate(lines: Sequence[Tensor], texts: Sequence[list[int]], delay: int, hop
     )
     for i, line in enumerate(lines):
         frames[i, : len(line)] = line
+    features: Tensor | None = None
+    if teacher:
+        shape = len(lines), int(steps.max()), teacher[0].shape[1]
+        features = torch.full(shape, MISSING, dtype=torch.int8)
+        for i, rows in enumerate(teacher):
+            features[i, : len(rows)] = rows
     return Batch(
         frames=frames,
         steps=steps,
         targets=torch.tensor([token for text in texts for token in text], dtype=torch.long),
         target_lengths=torch.tensor([len(text) for text in texts]),
         seconds=seconds,
+        teacher=features,
     )

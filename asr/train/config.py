@@ -17,6 +17,7 @@ from asr.features import FeatureOptions
 from asr.model import ModelOptions
 from asr.options import from_table
 from asr.train.augment import AugmentOptions
+from asr.train.teacher import TeacherOptions
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Config:
     features: FeatureOptions = field(default_factory=FeatureOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
 
@@ -90,10 +92,13 @@ def load_config(path: Path) -> Config:
         features=from_table(FeatureOptions, tables.get("features", {}), f"{path} [features]"),
         model=from_table(ModelOptions, tables.get("model", {}), f"{path} [model]"),
         augment=from_table(AugmentOptions, tables.get("augment", {}), f"{path} [augment]"),
+        teacher=from_table(TeacherOptions, tables.get("teacher", {}), f"{path} [teacher]"),
         training=from_table(TrainingOptions, tables.get("training", {}), f"{path} [training]"),
     )
     if config.model.mels != config.features.mels:
         raise ConfigError(f"{path}: [model] mels must equal [features] mels")
+    if config.teacher.folder and config.teacher.layer > config.model.layers:
+        raise ConfigError(f"{path}: [teacher] layer must be at most [model] layers")
     return config
 
 

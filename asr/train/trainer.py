@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -32,6 +32,7 @@ from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
 from asr.train.score_model import score_batches
+from asr.train.teacher import Student, TeacherRows, distance
 
 _NORMALISATION_UTTERANCES = 400  # enough for a mean and a deviation per mel bin
 _DEV_BATCH_S = 240.0
@@ -61,7 +62,8 @@ class Trainer:
         self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer)))
         rate = config.features.sample_rate_hz
         cache = base / config.data.cache
-        self.corpus = _load_corpus(find_paths(config.data.train, base), cache, rate)
+        teacher = base / config.teacher.folder if config.teacher.folder else None
+        self.corpus = _load_corpus(find_paths(config.data.train, base), cache, rate, teacher, config.teacher.dimensions)
         self.dev = {path.stem: _load_corpus([path], cache, rate) for path in find_paths(config.data.dev, base)}
         self.chosen = self._usable_utterances()
         self.hours = float(self.corpus.seconds[self.chosen].sum()) / 3600  # of speech to train on
@@ -75,14 +77,16 @@ class Trainer:
         self.model = AcousticModel(config.model)
         self.step = self.epoch = self.batch = 0
         self.seconds = 0.0  # of speech trained on so far
+        self.teacher_error = 0.0  # of the last step
         resumed = (output / "checkpoint.pt").exists()
         if not resumed and config.training.start:
             self._start_from(base / config.training.start)
         elif not resumed:
             self.model.set_normalisation(*self._measure_normalisation())
         self.model.to(self.device)
+        self.student = Student(config.model.width, config.teacher).to(self.device) if teacher else None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.optimisers = _make_optimisers(self.model, config.training)
+        self.optimisers = _make_optimisers(self.model, self.student, config.training)
         if resumed:
             self._load_checkpoint()
 
@@ -114,6 +118,7 @@ class Trainer:
                 speed = (self.seconds - shown_s) / (now - shown_at)
                 self._log(
                     loss=round(loss_sum / max(1, loss_count), 4),
+                    **({} if self.student is None else {"teacher": round(self.teacher_error, 4)}),
                     times_real_time=round(speed, 1),
                     lr=self._learning_rate(),
                 )
@@ -168,14 +173,24 @@ class Trainer:
         self.model.train()
         frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
-            logits, middle, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
+            logits, inner, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
+            middle = None if self.model.middle is None else self.model.middle(inner[0]).transpose(0, 1)
         loss = _ctc(logits[:, delay:], batch)
         if middle is not None:
             weight = options.middle_weight
             loss = (1 - weight) * loss + weight * _ctc(middle[:, delay:], batch)
+        shown = float(loss.detach())
+        if self.student is not None and batch.teacher is not None:
+            teacher = self.config.teacher
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
+                predicted = self.student(inner[teacher.layer]).transpose(0, 1)
+            late = delay + round(teacher.delay_ms / (FRAME_REDUCTION * self.config.features.hop_ms))
+            error = distance(predicted, batch.teacher.to(device, non_blocking=True), late)
+            self.teacher_error = float(error.detach())
+            loss = loss + teacher.weight * error
         loss.backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), options.clip)
         for optimiser in self.optimisers:
             if torch.isfinite(norm):  # one broken batch must not end a run of days
                 optimiser.step()
@@ -185,13 +200,17 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
-        return float(loss.detach())
+        return shown
+
+    def _parameters(self) -> list[nn.Parameter]:
+        """All that is trained: the model's, and those that only training needs."""
+        return [*self.model.parameters(), *(self.student.parameters() if self.student is not None else ())]
 
     def _share_gradients(self) -> None:
         """Average the gradients over the processes, as one long vector."""
         if self.processes == 1:
             return
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.processes
@@ -302,6 +321,7 @@ class Trainer:
         torch.save(
             {
                 "model": self.model.state_dict(),
+                "student": None if self.student is None else self.student.state_dict(),
                 "average": self.average,
                 "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "step": self.step,
@@ -316,6 +336,8 @@ class Trainer:
     def _load_checkpoint(self) -> None:
         saved = torch.load(self.output / "checkpoint.pt", map_location=self.device, weights_only=True)
         self.model.load_state_dict(saved["model"])
+        if self.student is not None:
+            self.student.load_state_dict(saved["student"])
         self.average = saved["average"]
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
@@ -323,12 +345,16 @@ class Trainer:
         self.seconds = saved["seconds"]
 
 
-def _make_optimisers(model: AcousticModel, options: TrainingOptions) -> list[torch.optim.Optimizer]:
+def _make_optimisers(
+    model: AcousticModel, student: Student | None, options: TrainingOptions
+) -> list[torch.optim.Optimizer]:
     """One optimiser for all parameters, or Muon for the layers' matrices and AdamW for the rest."""
     layers = {id(p) for module in (model.cells, model.blocks) for p in module.parameters() if p.ndim == 2}
     for_muon = layers if options.optimiser == "muon" else set()
     matrices = [p for p in model.parameters() if id(p) in for_muon]
     rest = [p for p in model.parameters() if id(p) not in for_muon]
+    if student is not None:
+        rest += student.parameters()
     adamw = torch.optim.AdamW(
         [
             {"params": [p for p in rest if p.ndim > 1], "weight_decay": options.weight_decay},
@@ -361,11 +387,14 @@ def _ctc(logits: Tensor, batch: Batch) -> Tensor:
     return total / max(1, int(batch.target_lengths.sum()))
 
 
-def _load_corpus(paths: list[Path], cache: Path, sample_rate_hz: int) -> Corpus:
-    loaded: dict[Path, tuple[list[Utterance], SampleCache]] = {}
+def _load_corpus(
+    paths: list[Path], cache: Path, sample_rate_hz: int, teacher: Path | None = None, dimensions: int = 0
+) -> Corpus:
+    loaded: dict[Path, tuple[list[Utterance], SampleCache, TeacherRows | None]] = {}
     for path in dict.fromkeys(paths):  # one that is named several times is read once
         utterances = read_corpus(path)
-        loaded[path] = utterances, SampleCache(path, utterances, sample_rate_hz, cache)
+        rows = None if teacher is None else TeacherRows(teacher, path.stem, len(utterances), dimensions)
+        loaded[path] = utterances, SampleCache(path, utterances, sample_rate_hz, cache), rows
     return Corpus([loaded[path] for path in paths], sample_rate_hz)
 
 
