@@ -19,8 +19,9 @@ def add_arguments(commands: Any) -> None:
     command = commands.add_parser(
         "serve",
         help="serve live transcription over WebSockets",
-        description="Serve live transcription over WebSockets: the Vosk protocol at / and /vosk, and asr's own at "
-        "/v1/stream. /healthz, /readyz and /metrics answer plain HTTP.",
+        description="Serve live transcription over WebSockets: the Vosk protocol at / and /vosk, Deepgram's at "
+        "/v1/listen, and asr's own at /v1/stream. A browser at / gets a page that transcribes its microphone. "
+        "/healthz, /readyz and /metrics answer plain HTTP.",
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=2700, help="default: 2700; 0 chooses a free one")
@@ -29,7 +30,12 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--insecure", action="store_true", help="listen on a public address without a token")
     command.add_argument("--cert", type=Path, metavar="PEM", help="certificate: serve TLS")
     command.add_argument("--key", type=Path, metavar="PEM", help="its private key")
-    command.add_argument("--origin", action="append", default=[], help="of web pages that may connect (default: any)")
+    command.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        help="of web pages that may connect besides the server's own (default: any)",
+    )
     command.add_argument("--max-connections", type=int, default=500, metavar="N", help="default: 500")
     command.add_argument(
         "--max-per-address",

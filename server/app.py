@@ -72,7 +72,6 @@ class App:
                 process_request=self._check,
                 reuse_port=options.reuse_port or None,
                 ssl=_tls(options),
-                origins=[*options.origins, None] if options.origins else None,  # type: ignore[list-item]
                 compression=None,  # speech does not compress, and a bomb would
                 max_size=options.max_message_bytes,
                 max_queue=4,
@@ -121,6 +120,10 @@ class App:
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
         if not self._allowed(request):
             return socket.respond(HTTPStatus.UNAUTHORIZED, "a token is needed: send Authorization: Bearer TOKEN\n")
+        if not self._welcome(request):
+            return socket.respond(
+                HTTPStatus.FORBIDDEN, "pages of this origin may not connect: see asr serve --origin\n"
+            )
         address, load, o = _address(socket), self._scheduler.load(), self._options
         full = None
         if len(self._connections) >= o.max_connections or self._addresses[address] >= o.max_per_address:
@@ -144,6 +147,14 @@ class App:
         if not presented:  # browsers cannot set headers
             presented = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
         return hmac.compare_digest(presented.encode(), self._options.token.encode())
+
+    def _welcome(self, request: Request) -> bool:
+        """Whether a browser's page, if it is one that asks, is of an origin that may: our own page always may."""
+        if not self._options.origins:
+            return True
+        hosts = request.headers.get_all("Host")
+        origins = request.headers.get_all("Origin")
+        return all(o in self._options.origins or o.partition("://")[2] in hosts for o in origins)
 
     def _page(self, socket: ServerConnection, path: str) -> Response:
         if path == "/healthz":

@@ -20,7 +20,7 @@ class ServerOptions:
     insecure: bool = False  # listen on a public address without a token
     cert: Path | None = None  # PEM files: with them the server speaks TLS
     key: Path | None = None
-    origins: tuple[str, ...] = ()  # of web pages that may connect; empty: any
+    origins: tuple[str, ...] = ()  # of web pages that may connect besides our own; empty: any
     max_connections: int = 500  # more get 503
     max_per_address: int = 100  # connections of one address; more get 503
     max_message_bytes: int = 1 << 20  # larger ones close the connection with 1009

@@ -348,13 +348,16 @@ def test_the_log_holds_no_words_unless_asked(recognizer, clips, caplog) -> None:
 
 
 def test_pages_of_other_origins(recognizer) -> None:
-    """With --origin, browsers' pages from elsewhere are refused; programs, which name none, are not."""
+    """With --origin, browsers' pages from elsewhere are refused; our own, and programs, which name none, are not."""
     with serving(recognizer, origins=("https://ours.example",)) as (address, _):
         with connect(address + "/v1/stream", origin="https://ours.example"), connect(address + "/v1/stream"):
             pass
-        with pytest.raises(InvalidStatus) as error:
-            connect(address + "/v1/stream", origin="https://theirs.example")
-        assert error.value.response.status_code == 403
+        with connect(address + "/v1/stream", origin=address.replace("ws:", "http:")):
+            pass
+        for theirs in ("https://theirs.example", "http://127.0.0.1:1", "null", "http://["):
+            with pytest.raises(InvalidStatus) as error:
+                connect(address + "/v1/stream", origin=theirs)
+            assert error.value.response.status_code == 403
 
 
 def test_plain_http(server) -> None:
