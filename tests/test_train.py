@@ -200,6 +200,22 @@ def test_an_epoch_holds_every_utterance_once() -> None:
             assert len(batch) <= 4 or longest * len(batch) <= 60.0 * 1.3
 
 
+def test_batches_of_one_step_are_of_like_length() -> None:
+    """Processes that take a step together have batches of about the same length, and none is always left out."""
+    seconds = np.random.default_rng(0).uniform(0.3, 12, 501)
+    left_out = set()
+    for epoch in range(4):
+        batches = plan_epoch(seconds, range(501), 60.0, 4, 1, epoch, False, 0.1, 15.0, processes=3)
+        assert sorted(i for batch in batches for line in batch for i in line) == list(range(501))
+        lengths = [max(seconds[line].sum() for line in map(np.array, batch)) for batch in batches]
+        even = len(lengths) - len(lengths) % 3
+        spread = [np.ptp(lengths[i : i + 3]) for i in range(0, even, 3)]
+        other = [np.ptp(lengths[i : i + 3]) for i in range(1, even - 3, 3)]
+        assert np.mean(spread) < 0.4 * np.mean(other)
+        left_out |= {round(length, 3) for length in lengths[even:]}
+    assert len(left_out) != 1
+
+
 def test_augmentation_is_repeatable_and_changes_the_audio(clips) -> None:
     """The same generator gives the same frames, another one others; nothing is ever not finite."""
     features = FeatureOptions()

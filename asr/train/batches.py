@@ -68,11 +68,13 @@ def plan_epoch(
     by_length: bool,
     join: float,
     join_s: float,
+    processes: int = 1,
 ) -> list[list[list[int]]]:
     """Batches of lines of utterance indices, each utterance of ``chosen`` exactly once.
 
     A line is one utterance or several joined. Lines of like length share a batch, whose padded length
-    is at most ``batch_s``, unless ``min_lines`` lines are longer.
+    is at most ``batch_s``, unless ``min_lines`` lines are longer. Each run of ``processes`` batches is of like
+    length, too: the processes that take one each wait for the longest.
     """
     rng = np.random.default_rng([seed, epoch])
     order = [chosen[i] for i in rng.permutation(len(chosen))]
@@ -103,7 +105,10 @@ def plan_epoch(
             longest = lengths[i]
         batches[-1].append(lines[i])
     if not by_length:
-        batches = [batches[i] for i in rng.permutation(len(batches))]
+        # Those that do not divide evenly, which may be left out, come last: any, or the longest always would.
+        spare = [batches.pop(int(rng.integers(len(batches)))) for _ in range(len(batches) % processes)]
+        groups = [batches[i : i + processes] for i in range(0, len(batches), processes)]
+        batches = [batch for i in rng.permutation(len(groups)) for batch in groups[i]] + spare
     return batches
 
 

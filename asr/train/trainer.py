@@ -238,6 +238,7 @@ class Trainer:
                 self.epoch < options.sorted_epochs,
                 options.join,
                 options.join_s,
+                self.processes,
             )
             batches = EpochBatches(
                 self.corpus,
