@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # one stream has too little work to share out
     targets = _targets(options.files, options.output, options.format)
-    hot_words = [_hot_word(text) for text in options.hot_word]
+    hot_words = [parse_hot_word(text) for text in options.hot_word]
     recognizer = asr.load(options.model)
     with notice():
         recognizer.warm_up()
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _hot_word(text: str) -> HotWord:
+def parse_hot_word(text: str) -> HotWord:
     """A hot word from ``PHRASE`` or ``PHRASE:BOOST``."""
     phrase, colon, boost = text.rpartition(":")
     if not colon:
