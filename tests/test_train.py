@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def write_teacher(folder: Path, dimensions: int = 3) -> Path:
     np.save(folder / "teacher" / "clips.ends.npy", np.cumsum([len(part) for part in rows]))
     path = write_config(folder, 60)
     path.write_text(
-        f'[teacher]\nfolder = "teacher"\ndimensions = {dimensions}\nlayer = 1\nweight = 3.0\n{path.read_text()}'
+        f'[teacher]\nfolder = "{folder}/teacher"\ndimensions = {dimensions}\nlayer = 1\nweight = 3.0\n{path.read_text()}'
     )
     return path
 
@@ -151,6 +152,8 @@ def test_the_network_learns_what_a_teacher_heard(folder) -> None:
     assert trainer.student is not None
     assert torch.equal(again.student.output.weight, trainer.student.output.weight)
     asr.load(folder / "run" / "model")
+    made = tomllib.loads((folder / "run" / "model" / "training.toml").read_text())
+    assert made["teacher"]["folder"] == "teacher"
 
 
 def test_features_follow_a_changed_tempo() -> None:

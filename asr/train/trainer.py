@@ -160,6 +160,7 @@ class Trainer:
         names = {key: [path.name for path in find_paths(value, self.base)] for key, value in patterns.items()}
         return {
             **to_tables(self.config),
+            "teacher": {**dataclasses.asdict(self.config.teacher), "folder": Path(self.config.teacher.folder).name},
             "data": {**names, "min_s": data.min_s, "max_s": data.max_s},
             "run": {"steps": self.step, "hours": round(self.hours, 2), "hours_heard": round(self.seconds / 3600, 1)},
         }
