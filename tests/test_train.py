@@ -133,9 +133,8 @@ def write_teacher(folder: Path, dimensions: int = 3) -> Path:
     np.concatenate(rows).astype(np.int8).repeat(dimensions).tofile(folder / "teacher" / "clips.i8")
     np.save(folder / "teacher" / "clips.ends.npy", np.cumsum([len(part) for part in rows]))
     path = write_config(folder, 60)
-    path.write_text(
-        f'[teacher]\nfolder = "{folder}/teacher"\ndimensions = {dimensions}\nlayer = 1\nweight = 3.0\n{path.read_text()}'
-    )
+    teacher = f'[teacher]\nfolder = "{folder}/teacher"\ndimensions = {dimensions}\nlayer = 1\nweight = 3.0\n'
+    path.write_text(teacher + path.read_text())
     return path
 
 
