@@ -18,7 +18,7 @@ from typing import Any
 from asr.cli.first_use import notice
 from asr.cli.live_text import LiveText
 from asr.cli.microphone import CHUNK_MS, Microphone, list_microphones
-from asr.cli.transcribe import parse_hot_word
+from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
 from asr.decoder import with_beam
 from asr.errors import AudioError, ConfigError
@@ -39,15 +39,7 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--device", metavar="NAME", help="number or part of the name of one (default: the system's)")
     command.add_argument("--events", action="store_true", help="write every event, partials too, as a line of JSON")
     command.add_argument("--save", type=Path, metavar="WAV", help="also keep what was heard")
-    command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
-    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
-    command.add_argument(
-        "--hot-word",
-        action="append",
-        default=[],
-        metavar="PHRASE[:BOOST]",
-        help="a word or phrase to expect; may be given several times",
-    )
+    add_recognition_arguments(command)
     command.set_defaults(run=run)
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from asr.cli.first_use import notice
 from asr.cli.formats import FORMATS
+from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
 from asr.decoder import with_beam
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
-from asr.hotwords import DEFAULT_BOOST, HotWord
+from asr.hotwords import HotWord
 
 if TYPE_CHECKING:
     from asr.decoder import DecoderOptions
@@ -33,15 +34,7 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("files", nargs="+", metavar="FILE", help=f"a file with sound in it; {STDIN} is standard input")
     command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
     command.add_argument("--output", type=Path, metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
-    command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
-    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
-    command.add_argument(
-        "--hot-word",
-        action="append",
-        default=[],
-        metavar="PHRASE[:BOOST]",
-        help="a word or phrase to expect; may be given several times",
-    )
+    add_recognition_arguments(command)
     command.set_defaults(run=run)
 
 
@@ -81,17 +74,6 @@ def run(options: argparse.Namespace) -> int:
             print(f"asr: cannot write {target} ({error.strerror}); its text follows", file=sys.stderr)
             sys.stdout.write(text)
     return 1 if failed else 0
-
-
-def parse_hot_word(text: str) -> HotWord:
-    """A hot word from ``PHRASE`` or ``PHRASE:BOOST``."""
-    phrase, colon, boost = text.rpartition(":")
-    if not colon:
-        return HotWord(text, DEFAULT_BOOST)
-    try:
-        return HotWord(phrase, float(boost))
-    except ValueError:
-        raise ConfigError(f"hot word {text!r}: {boost!r} is no number; write PHRASE or PHRASE:BOOST") from None
 
 
 def _targets(files: list[str], output: Path | None, suffix: str) -> list[Path | None]:

@@ -1,0 +1,32 @@
+"""Arguments of every command that recognises speech: the model, the search, and words to expect."""
+
+from __future__ import annotations
+
+import argparse
+
+from asr.errors import ConfigError
+from asr.hotwords import DEFAULT_BOOST, HotWord
+
+
+def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--beam`` and ``--hot-word``."""
+    command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
+    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
+    command.add_argument(
+        "--hot-word",
+        action="append",
+        default=[],
+        metavar="PHRASE[:BOOST]",
+        help="a word or phrase to expect; may be given several times",
+    )
+
+
+def parse_hot_word(text: str) -> HotWord:
+    """A hot word from ``PHRASE`` or ``PHRASE:BOOST``."""
+    phrase, colon, boost = text.rpartition(":")
+    if not colon:
+        return HotWord(text, DEFAULT_BOOST)
+    try:
+        return HotWord(phrase, float(boost))
+    except ValueError:
+        raise ConfigError(f"hot word {text!r}: {boost!r} is no number; write PHRASE or PHRASE:BOOST") from None
