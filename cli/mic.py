@@ -116,14 +116,16 @@ class _SilenceWatch:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._left_s = _SILENT_S
+        self._chunks_left = round(_SILENT_S * 1000 / CHUNK_MS)
 
     def heard(self, chunk: bytes) -> None:
-        if self._left_s <= 0:
+        if self._chunks_left == 0:
             return
-        # Once it has given a sound, zeros may well be what its noise gate makes of a pause.
-        self._left_s = -1.0 if any(chunk) else self._left_s - CHUNK_MS / 1000
-        if -CHUNK_MS / 1000 < self._left_s <= 0:
+        if any(chunk):
+            self._chunks_left = 0  # zeros may from now on be what a noise gate makes of a pause
+            return
+        self._chunks_left -= 1
+        if self._chunks_left == 0:
             print(
                 f"asr: {self._name} gives nothing but silence: is it muted, or may this program not use it?",
                 file=sys.stderr,

@@ -13,6 +13,7 @@ About five minutes on one core for 20 hours of speech and four epochs.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from tqdm import tqdm
 
 from asr.score import ErrorCount, count_errors, count_word_errors
 from asr.tokens import Tokenizer
-from asr.train.corpus import Utterance, read_corpus
+from asr.train.batches import plan_epoch
+from asr.train.corpus import read_corpus
 from asr.train.score_model import greedy_text
 from asr.train.teacher import UNIT, TeacherRows
 
 WIDTH = 256  # of the hidden layer, and so of the rows that come out
-BATCH_ROWS = 12_000  # six minutes of speech, padding included
+BATCH_ROWS = 12_000.0  # six minutes of speech, padding included
 PEAK_RATE, WARMUP_STEPS, DROPOUT = 2e-3, 100, 0.2
 SCALE_UTTERANCES = 20  # of each corpus, for the means and deviations
 
@@ -70,42 +72,31 @@ class Rows:
     def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(self._rows[index].astype(np.float32)) * UNIT
 
+    def length(self, index: int) -> int:
+        return len(self._rows[index])
+
     def trainable(self) -> list[int]:
         """Those with a text that CTC can place."""
-        return [i for i, u in enumerate(self.utterances) if u.text and len(self._rows[i]) > len(u.text) + 2]
+        return [i for i, u in enumerate(self.utterances) if u.text and self.length(i) > len(u.text) + 2]
 
     def text(self, index: int) -> str:
-        utterance: Utterance = self.utterances[index]
-        return utterance.text
-
-
-def batches(corpora: list[Rows], rng: np.random.Generator) -> list[list[tuple[Rows, int]]]:
-    """One epoch: every trainable utterance once, with others of about its length."""
-    items = [(corpus, i) for corpus in corpora for i in corpus.trainable()]
-    lengths = np.array([len(corpus[i]) for corpus, i in items])
-    found: list[list[tuple[Rows, int]]] = [[]]
-    longest = 0
-    for k in np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths))):
-        longest = max(longest, lengths[k])
-        if found[-1] and longest * (len(found[-1]) + 1) > BATCH_ROWS:
-            found.append([])
-            longest = lengths[k]
-        found[-1].append(items[k])
-    rng.shuffle(found)
-    return found
+        return self.utterances[index].text
 
 
 def train(corpora: list[Rows], dimensions: int, epochs: int, tokenizer: Tokenizer) -> Head:
     head = Head(dimensions, len(tokenizer))
     optimiser = torch.optim.AdamW(head.parameters(), PEAK_RATE, weight_decay=0.02)
-    rng = np.random.default_rng(0)
-    plan = [batch for _ in range(epochs) for batch in batches(corpora, rng)]
+    items = [(corpus, i) for corpus in corpora for i in corpus.trainable()]
+    lengths = np.array([float(corpus.length(i)) for corpus, i in items])
+    epoch = functools.partial(plan_epoch, lengths, range(len(items)), BATCH_ROWS, 1, 0)
+    plan = [batch for number in range(epochs) for batch in epoch(number, False, 0.0, 0.0)]
     progress = tqdm(plan, desc="head", unit="step")
     for step, batch in enumerate(progress):
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / len(plan))
-        lines = [corpus[i] for corpus, i in batch]
-        texts = [tokenizer.encode(corpus.text(i)) for corpus, i in batch]
+        chosen = [items[k] for line in batch for k in line]
+        lines = [corpus[i] for corpus, i in chosen]
+        texts = [tokenizer.encode(corpus.text(i)) for corpus, i in chosen]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = head(nn.utils.rnn.pad_sequence(lines, batch_first=True))
         loss = F.ctc_loss(
@@ -138,7 +129,7 @@ def score(head: Head, corpus: Rows, tokenizer: Tokenizer) -> None:
 def write(head: Head, corpora: list[Rows], output: Path) -> None:
     rng, sample = np.random.default_rng(0), []
     for corpus in corpora:
-        order = [int(i) for i in rng.permutation(len(corpus.utterances)) if len(corpus[int(i)])]
+        order = [int(i) for i in rng.permutation(len(corpus.utterances)) if corpus.length(int(i))]
         sample += [head.hidden(corpus[i][None])[0] for i in order[:SCALE_UTTERANCES]]
     rows = torch.cat(sample)
     mean, deviation = rows.mean(dim=0), rows.std(dim=0)
@@ -147,7 +138,7 @@ def write(head: Head, corpora: list[Rows], output: Path) -> None:
         part, ends, total = output / f"{corpus.name}.part", [], 0
         with part.open("wb") as file:
             for i in range(len(corpus.utterances)):
-                if len(corpus[i]):
+                if corpus.length(i):
                     found = (head.hidden(corpus[i][None])[0] - mean) / deviation
                     file.write((found / UNIT).round().clamp(-127, 127).to(torch.int8).numpy().tobytes())
                     total += len(found)
