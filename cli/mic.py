@@ -10,7 +10,7 @@ import signal
 import sys
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,14 @@ def run(options: argparse.Namespace) -> int:
     stream = recognizer.stream(
         microphone.sample_rate_hz, decoding=with_beam(recognizer.bundle.decoding, options.beam), hot_words=hot_words
     )
-    writer = _Writer(options.events)
     silence = _SilenceWatch(microphone.name)
     failure: AudioError | None = None
-    with _recording(options.save, microphone.sample_rate_hz) as save, microphone, _until_interrupted(microphone):
+    with (
+        _recording(options.save, microphone.sample_rate_hz) as save,
+        closing(_Writer(options.events)) as writer,
+        microphone,
+        _until_interrupted(microphone),
+    ):
         if sys.stderr.isatty():
             print(f"asr: listening to {microphone.name}; Ctrl-C ends", file=sys.stderr)
         try:
@@ -76,7 +80,6 @@ def run(options: argparse.Namespace) -> int:
         except AudioError as error:
             failure = error
         writer.write(stream.finish())
-    writer.close()
     if microphone.overflows:
         print(f"asr: sound was lost {microphone.overflows} times: this machine could not keep up", file=sys.stderr)
     if failure is not None:
