@@ -206,7 +206,7 @@ class AcousticModel(nn.Module):
             past = state.steps[:, i].transpose(0, 1).to(z.dtype)
             z = torch.cat([past, z])  # (4 + S, B, width)
             buffers.append(z[steps:].transpose(0, 1).float())
-            normed = norm(z)
+            normed = _normed(norm, z)
             taps = torch.cat([normed[k : k + steps] for k in range(BLOCK_TAPS)], dim=-1)  # (S, B, 5 * width)
             start = BLOCK_TAPS - 1 - delay
             z = z[start : start + steps] + self._drop(torch.relu(block(taps)))
@@ -217,15 +217,15 @@ class AcousticModel(nn.Module):
         for i, (norm, cell) in enumerate(zip(self.norms, self.cells, strict=True)):
             h, c = state.h[:, i][None].contiguous(), state.c[:, i][None].contiguous()
             if self.options.cell == "lstm":
-                out, (h, c) = cell(norm(z), (h, c))
+                out, (h, c) = cell(_normed(norm, z), (h, c))
             else:
-                out, h = cell(norm(z), h)
+                out, h = cell(_normed(norm, z), h)
             hs.append(h[0].float())
             cs.append(c[0].float())
             z = z + self._drop(out)
             inner.append(z)
 
-        logits = self.output(self.norm(z)).transpose(0, 1)
+        logits = self.output(_normed(self.norm, z)).transpose(0, 1)
         steps_after = torch.stack(buffers, dim=1) if buffers else state.steps
         after = ModelState(
             mean=mean,
@@ -264,3 +264,10 @@ class AcousticModel(nn.Module):
             return out
         keep = torch.rand(1, *out.shape[1:], device=out.device) >= rate
         return out * (keep.to(out.dtype) / (1 - rate))
+
+
+def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """Normalise in float32, whatever ``x`` is in: in bfloat16 a CPU sums the gradient of the norm's weights in
+    bfloat16, too, and a long batch leaves little of it."""
+    normed: Tensor = norm(x.float())
+    return normed.to(x.dtype)
