@@ -193,7 +193,7 @@ class AcousticModel(nn.Module):
         """
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
-        normal, mean, count = self._normalise(frames, state.mean, state.count)
+        normal, mean, count = self.normalise(frames, state.mean, state.count)
         x = torch.cat([state.frames, normal], dim=1)  # (B, 2 + T, mels)
         y = torch.relu(self.conv1(x.transpose(1, 2)))  # (B, conv_width, T)
         z = self.conv2(y).permute(2, 0, 1).contiguous()  # (S, B, width), S = T / 3: recurrent layers want time first
@@ -237,7 +237,7 @@ class AcousticModel(nn.Module):
         )
         return logits, inner, after
 
-    def _normalise(self, frames: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def normalise(self, frames: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Subtract from each frame the mean of the stream up to and with it, and scale.
 
         The mean starts as the training data's with the weight of a second, follows the stream's own

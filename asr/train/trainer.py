@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from asr.errors import ConfigError, DataError
 from asr.features import Fbank
 from asr.model import FRAME_REDUCTION, AcousticModel
 from asr.tokens import Tokenizer
+from asr.train import amx
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
@@ -87,6 +88,8 @@ class Trainer:
         self.student = Student(config.model.width, config.teacher).to(self.device) if teacher else None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimisers = _make_optimisers(self.model, self.student, config.training)
+        if config.training.kernels == "amx":
+            amx.check(self.model)
         if resumed:
             self._load_checkpoint()
 
@@ -174,12 +177,16 @@ class Trainer:
         self.model.train()
         frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
-            logits, inner, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
+            if options.kernels == "amx":
+                logits, inner = amx.run(self.model, frames)
+            else:
+                logits, inner, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
             middle = None if self.model.middle is None else self.model.middle(inner[0]).transpose(0, 1)
-        loss = _ctc(logits[:, delay:], batch)
+        ctc = amx.ctc if options.kernels == "amx" else _ctc
+        loss = _of_batch(ctc, logits[:, delay:], batch)
         if middle is not None:
             weight = options.middle_weight
-            loss = (1 - weight) * loss + weight * _ctc(middle[:, delay:], batch)
+            loss = (1 - weight) * loss + weight * _of_batch(ctc, middle[:, delay:], batch)
         shown = float(loss.detach())
         if self.student is not None and batch.teacher is not None:
             teacher = self.config.teacher
@@ -375,18 +382,16 @@ def _make_optimisers(
     return [muon, adamw]
 
 
-def _ctc(logits: Tensor, batch: Batch) -> Tensor:
-    """CTC loss per target token of ``(B, T, tokens)`` logits, in float32."""
+def _of_batch(ctc: Callable[..., Tensor], logits: Tensor, batch: Batch) -> Tensor:
+    """CTC loss per target token of ``(B, T, tokens)`` logits."""
+    parts = (part.to(logits.device) for part in (batch.steps, batch.targets, batch.target_lengths))
+    return ctc(logits, *parts) / max(1, int(batch.target_lengths.sum()))
+
+
+def _ctc(logits: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """The sum of a batch's CTC losses, in float32."""
     log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
-    total = F.ctc_loss(
-        log_probs,
-        batch.targets.to(logits.device),
-        batch.steps.to(logits.device),
-        batch.target_lengths.to(logits.device),
-        reduction="sum",
-        zero_infinity=True,
-    )
-    return total / max(1, int(batch.target_lengths.sum()))
+    return F.ctc_loss(log_probs, targets, steps, target_lengths, reduction="sum", zero_infinity=True)
 
 
 def _load_corpus(

@@ -1,0 +1,314 @@
+"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "amx"`.
+
+The same function as `AcousticModel.run` and the same CTC, in bfloat16 with sums in float32. PyTorch has good matrix
+products for such CPUs but spends most of a step around them: its LSTM repacks the weights at every step, a convolution
+over time copies its input once for each tap, and CTC takes one logarithm after another. Here an LSTM's products and
+its gates run at the same time, in the CPU's tile unit and its vector units, and a convolution reads its input in place.
+
+``amx.c`` beside this file is compiled at first use with the system's C compiler, and kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.errors import ConfigError
+from asr.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
+
+_SOURCE = Path(__file__).with_name("amx.c")
+_FLAGS = ["-O3", "-march=sapphirerapids", "-ffast-math", "-fno-finite-math-only", "-shared", "-fPIC"]
+_ROOM = 31  # rows behind a buffer that tiles may read
+_MULTIPLE = 32  # of which the network's width must be one
+
+_bf16 = torch.bfloat16
+
+
+def check(model: AcousticModel) -> None:
+    """Raise `ConfigError` if these kernels cannot run this network here."""
+    options = model.options
+    if options.cell != "lstm" or options.width % _MULTIPLE:
+        raise ConfigError(f'[training] kernels = "amx" needs cell = "lstm" and a width that {_MULTIPLE} divides')
+    _library()
+
+
+def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What `AcousticModel.run` gives in training for whole utterances, from the initial state.
+
+    Args:
+        frames: ``(B, T, mels)`` float32, T a multiple of 3.
+
+    Returns:
+        Logits ``(B, T // 3, tokens)``, and what the blocks and each layer give, ``(T // 3, B, width)`` each; bfloat16.
+    """
+    options = model.options
+    batch, length, _ = frames.shape
+    start = model.initial_state(batch)
+    with torch.no_grad():
+        normal = model.normalise(frames, start.mean, start.count)[0].to(_bf16)
+    x = F.pad(normal, (0, 0, start.frames.shape[1], 0))
+    taps = model.conv1.kernel_size[0]
+    x = torch.cat([x[:, k : k + length] for k in range(taps)], dim=-1)
+    y = torch.relu(_linear(x, model.conv1.weight.transpose(1, 2).flatten(1), model.conv1.bias))
+    # The second convolution's taps are its stride: it is a linear map of so many frames laid end to end.
+    y = y.reshape(batch, length // FRAME_REDUCTION, -1)
+    z = _linear(y, model.conv2.weight.transpose(1, 2).flatten(1), model.conv2.bias).transpose(0, 1).contiguous()
+    for norm, block, delay in zip(model.block_norms, model.blocks, options.block_delays, strict=True):
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(block, nn.Linear)
+        mask = _mask(model, batch)
+        z = _Block.apply(z, norm.weight, norm.bias, block.weight, block.bias, mask, delay)  # type: ignore[no-untyped-call]
+    inner = [z]
+    for norm, cell in zip(model.norms, model.cells, strict=True):
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(cell, nn.LSTM)
+        weights = [getattr(cell, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        z = _Layer.apply(z, norm.weight, norm.bias, *weights, _mask(model, batch))  # type: ignore[no-untyped-call]
+        inner.append(z)
+    last: Tensor = _Norm.apply(z, model.norm.weight, model.norm.bias)  # type: ignore[no-untyped-call]
+    return _linear(last, model.output.weight, model.output.bias).transpose(0, 1), inner
+
+
+def ctc(logits: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """The sum of the lines' CTC losses, as `torch.nn.functional.ctc_loss` has it with ``zero_infinity``.
+
+    Args:
+        logits: ``(B, T, tokens)``.
+        steps: ``(B,)`` int64, how many of them count.
+        targets: the lines' token ids, end to end, int64.
+        target_lengths: ``(B,)`` int64.
+    """
+    loss: Tensor = _Ctc.apply(logits, steps, targets, target_lengths)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, weight.to(_bf16), None if bias is None else bias.to(_bf16))
+
+
+def _mask(model: AcousticModel, lines: int) -> Tensor:
+    """Dropout's factors ``(B, width)``, the same at all steps of a sequence."""
+    rate, shape = model.options.dropout, (lines, model.options.width)
+    if not model.training or rate == 0:
+        return torch.ones(shape)
+    return (torch.rand(shape) >= rate).float() / (1 - rate)
+
+
+class _Block(torch.autograd.Function):
+    """``x[t - late] + mask * relu(conv(norm(x)))`` of ``(S, B, width)``, zeros before the first step."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        z, norm_weight, norm_bias, weight, bias, mask, delay = args
+        steps, lines, width = z.shape
+        rows, before = steps * lines, (BLOCK_TAPS - 1) * lines
+        padded = torch.cat([z.new_zeros(before, width), z.reshape(rows, width)])
+        normed, mean, scale = _norm(padded, norm_weight, norm_bias)
+        packed = _packed("pack_forward", weight.to(_bf16), width, BLOCK_TAPS * width)
+        active = torch.empty(rows, width, dtype=_bf16)
+        _call("convolve", normed, rows, lines, BLOCK_TAPS, width, packed, width, bias, 1, active)
+        skipped = before - delay * lines  # the residual's first row
+        out = torch.empty(steps, lines, width, dtype=_bf16)
+        _call("add_masked", padded[skipped:], active, mask, rows, lines, width, out)
+        ctx.save_for_backward(padded, norm_weight, weight, mask, normed, mean, scale, active)
+        ctx.shape, ctx.skipped = z.shape, skipped
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        padded, norm_weight, weight, mask, normed, mean, scale, active = ctx.saved_tensors
+        steps, lines, width = ctx.shape
+        rows, before = steps * lines, (BLOCK_TAPS - 1) * lines
+        d_out = gradients[0].contiguous()
+        room = _rows(rows + 2 * before, width)  # zeros before and after: every input gets all its taps
+        room[:before] = 0
+        room[rows + before :] = 0
+        d_active = room[before:]
+        _call("mask_gradient", d_out, active, mask, rows, lines, width, d_active)
+        backward = weight.view(width, BLOCK_TAPS, width).flip(1).transpose(0, 1).to(_bf16).contiguous()
+        packed = _packed("pack_backward", backward, width, BLOCK_TAPS * width)
+        d_normed = torch.empty(rows + before, width, dtype=_bf16)
+        _call("convolve", room, rows + before, lines, BLOCK_TAPS, width, packed, width, None, 0, d_normed)
+        turned, d_bias = _transposed(d_active, rows, width)
+        d_weight = torch.cat([turned @ normed[k * lines : k * lines + rows] for k in range(BLOCK_TAPS)], dim=1)
+        d_padded, d_norm_weight, d_norm_bias = _norm_backward(d_normed, padded, norm_weight, mean, scale)
+        d_z = d_padded[before:]
+        late = before - ctx.skipped
+        d_z[: rows - late] += d_out.view(rows, width)[late:]
+        return d_z.view(steps, lines, width), d_norm_weight, d_norm_bias, d_weight.float(), d_bias, None, None
+
+
+class _Layer(torch.autograd.Function):
+    """``x + mask * lstm(norm(x))`` of ``(S, B, width)``, from a state of zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        z, norm_weight, norm_bias, weight_ih, weight_hh, bias_ih, bias_hh, mask = args
+        z = z.contiguous()
+        steps, lines, width = z.shape
+        rows = steps * lines
+        normed, mean, scale = _norm(z.view(rows, width), norm_weight, norm_bias)
+        inputs = torch.addmm((bias_ih + bias_hh).to(_bf16), normed[:rows], weight_ih.to(_bf16).t())
+        packed = _packed("pack_forward", weight_hh.to(_bf16), 4 * width, width)
+        h, c = _rows(rows + lines, width), torch.empty(rows + lines, width)
+        h[:lines] = 0
+        c[:lines] = 0
+        gates = torch.empty(rows, 4 * width, dtype=_bf16)
+        _call("lstm_forward", steps, lines, width, inputs, packed, h, c, gates)
+        out = torch.empty(steps, lines, width, dtype=_bf16)
+        _call("add_masked", z, h[lines:], mask, rows, lines, width, out)
+        ctx.save_for_backward(z, norm_weight, weight_ih, weight_hh, mask, normed, mean, scale, h, c, gates)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        z, norm_weight, weight_ih, weight_hh, mask, normed, mean, scale, h, c, gates = ctx.saved_tensors
+        steps, lines, width = z.shape
+        rows = steps * lines
+        d_out = gradients[0].contiguous()
+        d_h = torch.empty(rows, width, dtype=_bf16)
+        _call("mask_gradient", d_out, None, mask, rows, lines, width, d_h)
+        packed = _packed("pack_backward", weight_hh.to(_bf16), width, 4 * width)
+        d_inputs = _rows(rows, 4 * width)
+        _call("lstm_backward", steps, lines, width, d_h, packed, c, gates, d_inputs)
+        turned, d_bias = _transposed(d_inputs, rows, 4 * width)
+        d_ih, d_hh = (turned @ normed[:rows]).float(), (turned @ h[:rows]).float()
+        d_normed = d_inputs[:rows] @ weight_ih.to(_bf16)
+        d_z, d_norm_weight, d_norm_bias = _norm_backward(d_normed, z.view(rows, width), norm_weight, mean, scale, d_out)
+        return d_z.view_as(z), d_norm_weight, d_norm_bias, d_ih, d_hh, d_bias, d_bias, None
+
+
+class _Norm(torch.autograd.Function):
+    """Layer normalisation of the last dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        x, weight, bias = args
+        flat = x.reshape(-1, x.shape[-1]).contiguous()
+        y, mean, scale = _norm(flat, weight, bias)
+        ctx.save_for_backward(flat, weight, mean, scale)
+        return y[: len(flat)].view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        flat, weight, mean, scale = ctx.saved_tensors
+        d_x, d_weight, d_bias = _norm_backward(gradients[0].reshape(flat.shape).contiguous(), flat, weight, mean, scale)
+        return d_x.view(gradients[0].shape), d_weight, d_bias
+
+
+class _Ctc(torch.autograd.Function):
+    """See `ctc`. The gradient is made on the way there: it comes out of the same sums."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        logits, steps, targets, lengths = args
+        p = torch.softmax(logits.float(), dim=-1).contiguous()
+        gradient = torch.empty_like(p)
+        total = _call("ctc", p, *p.shape, steps.contiguous(), targets.contiguous(), lengths.contiguous(), gradient)
+        ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
+        return torch.tensor(total)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * gradients[0]).to(ctx.dtype), None, None, None
+
+
+def _rows(count: int, width: int) -> Tensor:
+    """Room for rows that tiles will read."""
+    return torch.empty(count + _ROOM, width, dtype=_bf16)
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    rows, width = x.shape
+    y, mean, scale = _rows(rows, width), torch.empty(rows), torch.empty(rows)
+    _call("norm_forward", x, rows, width, weight, bias, y, mean, scale)
+    return y, mean, scale
+
+
+def _norm_backward(
+    d_y: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, also: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, width = x.shape
+    d_x, d_weight, d_bias = torch.empty_like(x), torch.empty(width), torch.empty(width)
+    _call("norm_backward", d_y, x, rows, width, weight, mean, scale, also, d_x, d_weight, d_bias)
+    return d_x, d_weight, d_bias
+
+
+def _packed(how: str, weight: Tensor, outputs: int, inputs: int) -> Tensor:
+    packed = torch.empty(outputs * inputs, dtype=_bf16)
+    _call(how, weight.contiguous(), packed, outputs, inputs)
+    return packed
+
+
+def _transposed(x: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
+    """``(width, rows)`` of the first rows of ``x``, and their sum."""
+    stride = -(-rows // 32) * 32 + 32  # not a round number: neighbouring rows must not compete for the same cache lines
+    out, sums = torch.empty(width, stride, dtype=_bf16), torch.empty(width)
+    _call("transpose", x, rows, width, out, stride, sums)
+    return out[:, :rows], sums
+
+
+def _call(name: str, *args: Any) -> Any:
+    """Call a kernel: tensors go as pointers, None as null. Tensors must be contiguous from their first element on."""
+    return getattr(_library(), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in args))
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        flags = ""
+    if "amx_bf16" not in flags:
+        raise ConfigError('this computer has no AMX: leave [training] kernels at "torch"')
+    source = _SOURCE.read_bytes()
+    name = f"amx-{hashlib.sha256(source + ' '.join(_FLAGS).encode()).hexdigest()[:16]}.so"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
+    if not (folder / name).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / name
+            command = [os.environ.get("CC", "cc"), *_FLAGS, str(_SOURCE), "-o", str(built), "-lm"]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except FileNotFoundError as error:
+                raise ConfigError(f'[training] kernels = "amx" needs a C compiler: no {command[0]} found') from error
+            except subprocess.CalledProcessError as error:
+                lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no reason given"]
+                raise ConfigError(
+                    f'[training] kernels = "amx": {command[0]} cannot compile them: {lines[0]}'
+                ) from error
+            os.replace(built, folder / name)
+    library = ctypes.CDLL(str(folder / name))
+    if not library.amx_permitted():
+        raise ConfigError('the system does not allow AMX: leave [training] kernels at "torch"')
+    pointer, number, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_double
+    signatures: dict[str, list[Any]] = {
+        "pack_forward": [pointer, pointer, number, number],
+        "pack_backward": [pointer, pointer, number, number],
+        "convolve": [pointer, long, number, number, number, pointer, number, pointer, number, pointer],
+        "lstm_forward": [number, number, number, *[pointer] * 5],
+        "lstm_backward": [number, number, number, *[pointer] * 5],
+        "norm_forward": [pointer, long, number, *[pointer] * 5],
+        "norm_backward": [pointer, pointer, long, number, *[pointer] * 7],
+        "add_masked": [pointer, pointer, pointer, long, number, number, pointer],
+        "mask_gradient": [pointer, pointer, pointer, long, number, number, pointer],
+        "transpose": [pointer, long, number, pointer, long, pointer],
+        "ctc": [pointer, number, number, number, *[pointer] * 4],
+    }
+    for kernel, arguments in signatures.items():
+        getattr(library, kernel).argtypes = arguments
+    library.ctc.restype = real
+    return library
