@@ -3,7 +3,8 @@
    Called from amx.py, which says what goes in and comes out. Everywhere:
      - rows are (step, line), time first: row t * lines + b; a row has `width` values, a multiple of 32;
      - bf16 buffers that are read in tiles need 31 rows of room behind them: what is there is read and thrown away;
-     - "packed" weights are laid out as tiles of 32 inputs x 16 outputs, one 1 kB tile after another, outputs outermost. */
+     - "packed" weights are laid out as tiles of 32 inputs x 16 outputs, one 1 kB tile after another, outputs outermost.
+ */
 
 #include <immintrin.h>
 #include <math.h>
@@ -24,15 +25,20 @@ int amx_permitted(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOM
 
 static void begin_tiles(void)
 {
-    struct { uint8_t palette, start, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) { config.row_bytes[i] = 64; config.rows[i] = 16; }
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        config.row_bytes[i] = 64;
+        config.rows[i] = 16;
+    }
     _tile_loadconfig(&config);
 }
 
 static inline vec load(const bf16 *p)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16));
-}
+{ return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16)); }
 
 static inline void store(bf16 *p, vec v) { _mm256_storeu_si256((void *)p, (__m256i)_mm512_cvtneps_pbh(v)); }
 
@@ -63,8 +69,7 @@ void pack_forward(const bf16 *w, bf16 *packed, int outputs, int inputs)
     for (int n = 0; n < outputs; n += 16)
         for (int k = 0; k < inputs; k += 32, packed += TILE)
             for (int j = 0; j < 16; j++)
-                for (int r = 0; r < 16; r++)
-                    memcpy(packed + 32 * r + 2 * j, w + (long)(n + j) * inputs + k + 2 * r, 4);
+                for (int r = 0; r < 16; r++) memcpy(packed + 32 * r + 2 * j, w + (long)(n + j) * inputs + k + 2 * r, 4);
 }
 
 /* Pack weights (inputs, outputs): the same matrix for the way back. */
@@ -139,12 +144,14 @@ void convolve(const bf16 *x, long rows, int lines, int taps, int width, const bf
 
 /* The recurrence of an LSTM. `inputs` (rows, 4 width) has W_ih x + both biases, gates in torch's order i f g o.
    h and c have one step more than the rest: the first is the state before. `gates` keeps i f g o for the way back. */
-void lstm_forward(int steps, int lines, int width, const bf16 *inputs, const bf16 *packed, bf16 *h, float *c, bf16 *gates)
+void lstm_forward(int steps, int lines, int width, const bf16 *inputs, const bf16 *packed, bf16 *h, float *c,
+                  bf16 *gates)
 {
     begin_tiles();
     int tiles = width / 32, columns = width / 16;
     long panel = (long)tiles * TILE;
-    float block[2][2048] __attribute__((aligned(64))); /* of two neighbouring columns: i f in the first half, g o in the second */
+    float block[2][2048]
+        __attribute__((aligned(64))); /* of two neighbouring columns: i f in the first half, g o in the second */
     for (int t = 0; t < steps; t++) {
         const bf16 *h_before = h + (long)t * lines * width, *in = inputs + (long)t * lines * 4 * width;
         const float *c_before = c + (long)t * lines * width;
@@ -194,7 +201,8 @@ void lstm_forward(int steps, int lines, int width, const bf16 *inputs, const bf1
     _tile_release();
 }
 
-/* From the gradient of h to that of `inputs`: d_h (rows, width) to d_inputs (rows, 4 width). Weights packed for the way back. */
+/* From the gradient of h to that of `inputs`: d_h (rows, width) to d_inputs (rows, 4 width). Weights packed for the way
+ * back. */
 void lstm_backward(int steps, int lines, int width, const bf16 *d_h, const bf16 *packed, const float *c,
                    const bf16 *gates, bf16 *d_inputs)
 {
@@ -218,7 +226,8 @@ void lstm_backward(int steps, int lines, int width, const bf16 *d_h, const bf16 
 #define NEXT_PRODUCT()                                                                                                 \
     do {                                                                                                               \
         if (done == 0) CLEAR_BLOCK();                                                                                  \
-        ADD_PRODUCT(d_next + (long)m * 4 * width + 32 * done, 4 * width, w0 + (long)done * TILE, w1 + (long)done * TILE); \
+        ADD_PRODUCT(d_next + (long)m * 4 * width + 32 * done, 4 * width, w0 + (long)done * TILE,                       \
+                    w1 + (long)done * TILE);                                                                           \
         if (++done == todo) STORE_BLOCK(next);                                                                         \
     } while (0)
                 for (int r = 0; p >= 0 && r < 2 * here; r++) {
@@ -235,7 +244,8 @@ void lstm_backward(int steps, int lines, int width, const bf16 *d_h, const bf16 
                     store(d + at4 + width, _mm512_mul_ps(_mm512_mul_ps(d_cell, _mm512_loadu_ps(c_before + at)),
                                                          _mm512_mul_ps(f, _mm512_sub_ps(one, f))));
                     store(d + at4 + 2 * width, _mm512_mul_ps(_mm512_mul_ps(d_cell, i), _mm512_fnmadd_ps(g, g, one)));
-                    store(d + at4 + 3 * width, _mm512_mul_ps(_mm512_mul_ps(d_out, squashed), _mm512_mul_ps(o, _mm512_sub_ps(one, o))));
+                    store(d + at4 + 3 * width,
+                          _mm512_mul_ps(_mm512_mul_ps(d_out, squashed), _mm512_mul_ps(o, _mm512_sub_ps(one, o))));
                     _mm512_store_ps(d_c + at, _mm512_mul_ps(d_cell, f));
                 }
                 while (done < todo) NEXT_PRODUCT();
@@ -248,7 +258,8 @@ void lstm_backward(int steps, int lines, int width, const bf16 *d_h, const bf16 
 }
 
 /* Layer normalisation of each row. */
-void norm_forward(const bf16 *x, long rows, int width, const float *weight, const float *bias, bf16 *y, float *mean, float *scale)
+void norm_forward(const bf16 *x, long rows, int width, const float *weight, const float *bias, bf16 *y, float *mean,
+                  float *scale)
 {
     for (long r = 0; r < rows; r++, x += width, y += width) {
         vec sum = _mm512_setzero_ps(), squares = sum;
@@ -309,7 +320,9 @@ void mask_gradient(const bf16 *d, const bf16 *y, const float *mask, long rows, i
     for (long r = 0; r < rows; r++)
         for (int j = 0; j < width; j += 16) {
             vec v = _mm512_mul_ps(load(d + r * width + j), _mm512_loadu_ps(mask + r % lines * width + j));
-            if (y) v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(load(y + r * width + j), _mm512_setzero_ps(), _CMP_GT_OQ), v);
+            if (y)
+                v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(load(y + r * width + j), _mm512_setzero_ps(), _CMP_GT_OQ),
+                                        v);
             store(out + r * width + j, v);
         }
 }
@@ -374,7 +387,8 @@ static double ctc_line(const float *p, int steps, int tokens, const long *text, 
 {
     int states = 2 * length + 1, room = states + 4, fits = 1;
     double *ahead = calloc((size_t)steps * room, sizeof(double)), *scratch = calloc(4 * room + tokens, sizeof(double));
-    double *skip = scratch, *behind = skip + room, *next = behind + room, *share = next + room, *of_token = share + room;
+    double *skip = scratch, *behind = skip + room, *next = behind + room, *share = next + room,
+           *of_token = share + room;
     int *label = calloc(room, sizeof(int));
     double loss = 0;
     for (int s = 1; s < states; s += 2) {
@@ -410,7 +424,8 @@ static double ctc_line(const float *p, int steps, int tokens, const long *text, 
             of_token[label[s]] += share[s];
         }
         fits = sum > 0;
-        for (int v = 0; v < tokens && fits; v++) gradient[(size_t)t * tokens + v] = here[v] - (float)(of_token[v] / sum);
+        for (int v = 0; v < tokens && fits; v++)
+            gradient[(size_t)t * tokens + v] = here[v] - (float)(of_token[v] / sum);
         for (int s = 0; s < states; s++) next[s] = behind[s] * here[label[s]];
         for (int s = 0; s < states; s++) {
             behind[s] = next[s] + next[s + 1] + skip[s + 2] * next[s + 2];
@@ -426,7 +441,8 @@ static double ctc_line(const float *p, int steps, int tokens, const long *text, 
 
 /* CTC of a batch: probabilities (lines, most, tokens), a line's own number of steps and letters, the letters end to
    end. A line that does not fit counts nothing. Gives the sum of the losses. */
-double ctc(const float *p, int lines, int most, int tokens, const long *steps, const long *text, const long *lengths, float *gradient)
+double ctc(const float *p, int lines, int most, int tokens, const long *steps, const long *text, const long *lengths,
+           float *gradient)
 {
     double total = 0;
     size_t line = (size_t)most * tokens;

@@ -107,11 +107,11 @@ class Trainer:
             smoothing=0.02,
         )
         saved_at = shown_at = time.monotonic()
-        shown_s, loss_sum, loss_count = self.seconds, 0.0, 0
+        shown_s, loss_sum, error_sum, loss_count = self.seconds, 0.0, 0.0, 0
         for batch in self._batches():
             loss = self._train_step(batch)
             if math.isfinite(loss):
-                loss_sum, loss_count = loss_sum + loss, loss_count + 1
+                loss_sum, error_sum, loss_count = loss_sum + loss, error_sum + self.teacher_error, loss_count + 1
             self.step += 1
             self.batch += 1
             self.seconds += batch.seconds * self.processes
@@ -121,12 +121,12 @@ class Trainer:
                 speed = (self.seconds - shown_s) / (now - shown_at)
                 self._log(
                     loss=round(loss_sum / max(1, loss_count), 4),
-                    **({} if self.student is None else {"teacher": round(self.teacher_error, 4)}),
+                    **({} if self.student is None else {"teacher": round(error_sum / max(1, loss_count), 4)}),
                     times_real_time=round(speed, 1),
                     lr=self._learning_rate(),
                 )
                 progress.set_postfix_str(f"epoch {self.epoch} loss {loss_sum / max(1, loss_count):.3f} {speed:.0f}x")
-                shown_at, shown_s, loss_sum, loss_count = now, self.seconds, 0.0, 0
+                shown_at, shown_s, loss_sum, error_sum, loss_count = now, self.seconds, 0.0, 0.0, 0
             done = self.step >= options.steps
             if self.step % options.check_every == 0 or done:
                 self.check()
