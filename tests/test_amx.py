@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,16 @@ def test_ctc_is_torchs(tokens) -> None:
 
 
 def test_a_network_that_the_kernels_do_not_know_is_refused() -> None:
-    """Other cells than the LSTM, and widths that do not divide into tiles, are an error that says so."""
+    """Other cells than the LSTM, widths that do not divide into tiles, and other devices are errors that say so."""
     for options in (ModelOptions(cell="gru"), ModelOptions(width=40)):
         with pytest.raises(ConfigError, match='needs cell = "lstm" and a width'):
             amx.check(AcousticModel(options))
+    with pytest.raises(ConfigError, match="is for the CPU"):
+        amx.check(AcousticModel(ModelOptions()).to("meta"))
+
+
+def test_the_kernels_leave_the_processs_numbers_alone() -> None:
+    """With the kernels loaded, the smallest numbers of float32 and float64 are still not zero."""
+    network()  # loads them, or skips
+    assert np.float64(5e-324) * np.float64(1.0) > 0
+    assert np.float32(1e-45) * np.float32(1.0) > 0

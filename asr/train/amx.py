@@ -27,7 +27,9 @@ from asr.errors import ConfigError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
 
 _SOURCE = Path(__file__).with_name("amx.c")
-_FLAGS = ["-O3", "-march=sapphirerapids", "-ffast-math", "-fno-finite-math-only", "-shared", "-fPIC"]
+# Sums in any order, but not -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
+_LOOSE = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
+_FLAGS = ["-O3", "-march=sapphirerapids", *_LOOSE, "-shared", "-fPIC"]
 _ROOM = 31  # rows behind a buffer that tiles may read
 _MULTIPLE = 32  # of which the network's width must be one
 
@@ -39,6 +41,8 @@ def check(model: AcousticModel) -> None:
     options = model.options
     if options.cell != "lstm" or options.width % _MULTIPLE:
         raise ConfigError(f'[training] kernels = "amx" needs cell = "lstm" and a width that {_MULTIPLE} divides')
+    if model.output.weight.device.type != "cpu":
+        raise ConfigError('[training] kernels = "amx" is for the CPU: with a GPU leave it at "torch"')
     _library()
 
 
