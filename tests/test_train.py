@@ -19,6 +19,7 @@ from asr.errors import ConfigError, DataError
 from asr.features import FeatureOptions
 from asr.train.augment import Augmenter, AugmentOptions
 from asr.train.batches import plan_epoch
+from asr.train.codec import through_mp3
 from asr.train.config import find_paths, load_config
 from asr.train.corpus import SampleCache, read_corpus
 from asr.train.teacher import MISSING, distance, rows_of_line
@@ -237,7 +238,7 @@ def test_batches_of_one_step_are_of_like_length() -> None:
 def test_augmentation_is_repeatable_and_changes_the_audio(clips) -> None:
     """The same generator gives the same frames, another one others; nothing is ever not finite."""
     features = FeatureOptions()
-    strong = AugmentOptions(noise=1.0, room=1.0, narrowband=1.0)
+    strong = AugmentOptions(noise=1.0, room=1.0, narrowband=1.0, mp3=1.0, hiss=1.0)
     augmenter = Augmenter(strong, features, noises=[clips[1].samples], rooms=[clips[2].samples[:4_000]])
     a, b, c = (augmenter(clips[0].samples, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(a, b)
@@ -247,6 +248,26 @@ def test_augmentation_is_repeatable_and_changes_the_audio(clips) -> None:
     augmenter.mask(masked, a.mean(dim=0), np.random.default_rng(3))
     assert masked.shape == a.shape
     assert not torch.equal(masked, a)
+
+
+@pytest.mark.parametrize("kbit_s", [16, 24, 32])
+def test_coding_takes_the_treble_and_moves_nothing(clips, kbit_s) -> None:
+    """A recording coded as MP3 keeps its length and its place in time, and loses its treble below 32 kbit/s."""
+    samples = clips[0].samples
+    coded = through_mp3(samples, 16_000, kbit_s)
+    assert coded.shape == samples.shape
+    assert coded.dtype == np.float32
+    spectra = np.fft.rfft(samples), np.fft.rfft(coded)
+    shift = int(np.argmax(np.fft.irfft(spectra[1] * np.conj(spectra[0]))))
+    assert shift == 0
+    above = [float(np.square(np.abs(s[len(s) * 6 // 8 :])).sum()) for s in spectra]  # from 6 kHz on
+    assert (above[1] < 0.05 * above[0]) == (kbit_s < 32)
+
+
+def test_coding_takes_clips_of_any_length() -> None:
+    """From no sample to a few frames of MP3, as many come back as went in."""
+    for count in (0, 1, 575, 576, 1_153, 5_000):
+        assert through_mp3(np.full(count, 0.1, dtype=np.float32), 16_000, 24).shape == (count,)
 
 
 def test_silence_as_noise_changes_nothing(clips) -> None:
@@ -305,6 +326,7 @@ def test_a_manifest_that_names_missing_audio(folder) -> None:
         ("[model\n", "not valid TOML"),
         ("[model]\nmels = 40\n", "must equal"),
         ('[training]\noptimiser = "sgd"\n', "choose muon or adamw"),
+        ("[augment]\nmp3 = 0.3\nmp3_kbit_s = []\n", "needs bit rates"),
     ],
 )
 def test_slips_in_a_configuration(tmp_path, text, message) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr.errors import ConfigError
 from asr.features import LOG_FLOOR, Fbank, FeatureOptions
+from asr.train.codec import through_mp3
 
 _SILENCE = 1e-9  # power below which there is nothing to be heard (-90 dB of full scale)
 _PITCH_STEP = 0.02  # pitch factors are rounded to this, so that few filterbanks need building
@@ -27,10 +29,18 @@ class AugmentOptions:
     noise_snr_db: tuple[float, float] = (5.0, 25.0)  # how far the noise lies below the speech
     room: float = 0.1  # share of utterances played in a room
     narrowband: float = 0.04  # share of utterances cut at telephone bandwidth
+    mp3: float = 0.0  # share of utterances coded as MP3 and decoded, which takes a core 1/150 of their length
+    mp3_kbit_s: tuple[int, ...] = (16, 24, 24, 24, 32)  # bit rates to draw from
+    hiss: float = 0.0  # share of utterances with white noise, too soft to hear or nearly so
+    hiss_db: tuple[float, float] = (-95.0, -55.0)  # its level, of full scale
     freq_masks: int = 1  # SpecAugment: bands of mel bins blanked
     freq_mask_bins: int = 12  # SpecAugment: widest band
     time_masks_per_s: float = 0.2  # SpecAugment: blanked stretches per second
     time_mask_ms: int = 120  # SpecAugment: longest stretch
+
+    def __post_init__(self) -> None:
+        if self.mp3 > 0 and not self.mp3_kbit_s:
+            raise ConfigError("[augment] mp3 needs bit rates in mp3_kbit_s")
 
 
 @lru_cache(maxsize=64)
@@ -67,6 +77,12 @@ class Augmenter:
             samples = self._add_noise(samples, rng)
         samples = samples * np.float32(10 ** (rng.uniform(-o.gain_db, o.gain_db) / 20))
         samples = np.clip(samples, -1.0, 1.0)  # too loud is clipped, as a sound card does
+        if rng.random() < o.hiss:
+            level = np.float32(10 ** (rng.uniform(*o.hiss_db) / 20))
+            samples = samples + level * rng.standard_normal(len(samples), dtype=np.float32)
+        if rng.random() < o.mp3:
+            rate = self.features.sample_rate_hz
+            samples = through_mp3(samples, rate, int(o.mp3_kbit_s[rng.integers(len(o.mp3_kbit_s))]))
         tempo = 1 + rng.uniform(-o.tempo, o.tempo)
         pitch = 1 + round(rng.uniform(-o.pitch, o.pitch) / _PITCH_STEP) * _PITCH_STEP
         fbank = _fbank(self.features, pitch)
