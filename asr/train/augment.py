@@ -29,9 +29,9 @@ class AugmentOptions:
     noise_snr_db: tuple[float, float] = (5.0, 25.0)  # how far the noise lies below the speech
     room: float = 0.1  # share of utterances played in a room
     narrowband: float = 0.04  # share of utterances cut at telephone bandwidth
-    mp3: float = 0.0  # share of utterances coded as MP3 and decoded, which takes a core 1/150 of their length
+    mp3: float = 0.1  # share of utterances coded as MP3 and decoded, which takes a core 1/150 of their length
     mp3_kbit_s: tuple[int, ...] = (16, 24, 24, 24, 32)  # bit rates to draw from
-    hiss: float = 0.0  # share of utterances with white noise, too soft to hear or nearly so
+    hiss: float = 0.2  # share of utterances with white noise, too soft to hear or nearly so
     hiss_db: tuple[float, float] = (-95.0, -55.0)  # its level, of full scale
     freq_masks: int = 1  # SpecAugment: bands of mel bins blanked
     freq_mask_bins: int = 12  # SpecAugment: widest band
