@@ -11,15 +11,13 @@ import numpy as np
 # such files makes a third more errors on them.
 
 
-def through_mp3(samples: np.ndarray, sample_rate_hz: int, kbit_s: int) -> np.ndarray:
-    """Code ``(n,)`` float32 samples as MP3 and decode them: the same length, nothing moved in time.
+def encode_mp3(samples: np.ndarray, sample_rate_hz: int, kbit_s: int) -> bytes:
+    """Code ``(n,)`` float32 samples, one or more, as an MP3 file.
 
     Args:
         sample_rate_hz: one of MP3's (8,000 to 48,000 Hz).
         kbit_s: the constant bit rate; at 16 kHz, 16 leaves 5.4 kHz of bandwidth, 24 5.7 kHz and 32 all.
     """
-    if not len(samples):
-        return samples
     file = io.BytesIO()
     with av.open(file, "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", rate=sample_rate_hz, layout="mono")
@@ -29,7 +27,14 @@ def through_mp3(samples: np.ndarray, sample_rate_hz: int, kbit_s: int) -> np.nda
         frame.sample_rate = sample_rate_hz
         for packets in (stream.encode(frame), stream.encode(None)):
             container.mux(packets)
-    file.seek(0)
+    return file.getvalue()
+
+
+def through_mp3(samples: np.ndarray, sample_rate_hz: int, kbit_s: int) -> np.ndarray:
+    """Code samples as `encode_mp3` does and decode them: the same length, nothing moved in time."""
+    if not len(samples):
+        return samples
+    file = io.BytesIO(encode_mp3(samples, sample_rate_hz, kbit_s))
     with av.open(file, "r", format="mp3") as container:
         decoded = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
     # The file's own header lets the decoder drop the coder's delay; what it pads at the end goes here.
