@@ -91,7 +91,7 @@ def test_the_level_of_a_recording_is_soon_forgotten() -> None:
     model = small_model()
     x = frames(1, 1_500)
     (quiet, _, _), (loud, _, _) = (
-        model._normalise(v, model.initial_state().mean, model.initial_state().count) for v in (x, x + 4.6)
+        model.normalise(v, model.initial_state().mean, model.initial_state().count) for v in (x, x + 4.6)
     )
     assert (loud - quiet)[:, -1].abs().max() < 0.1 < (loud - quiet)[:, 0].abs().max()
 
@@ -102,10 +102,10 @@ def test_the_running_mean_is_the_same_in_any_pieces() -> None:
     model = small_model()
     x = frames(2, 3_000)
     state = model.initial_state(2)
-    whole = model._normalise(x, state.mean, state.count)
+    whole = model.normalise(x, state.mean, state.count)
     mean, count, parts = state.mean, state.count, []
     for piece in x.split(333, dim=1):
-        normal, mean, count = model._normalise(piece, mean, count)
+        normal, mean, count = model.normalise(piece, mean, count)
         parts.append(normal)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(count, whole[2])
