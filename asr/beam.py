@@ -90,7 +90,8 @@ class BeamDecoder:
     def set_hot_words(self, hot_words: Iterable[HotWord]) -> None:
         """Expect these phrases from the next utterance on, and no others.
 
-        Takes effect at `reset`, or at once if the utterance has no steps yet.
+        Takes effect at `reset`, or at once if nothing of the utterance has been recognised yet: silence after
+        an endpoint is the next utterance's already.
 
         Raises:
             ConfigError: that names a phrase that the tokens cannot write.
@@ -107,8 +108,11 @@ class BeamDecoder:
         tokens = len(self._tokenizer)
         hot = build_automaton(hot_words, self._tokenizer, s.tokens.space, refund) if hot_words else no_hot_words(tokens)
         self._next_hot = hot
-        if s.counts[core.STEPS] == 0:
-            self._use_hot_words()
+        if not self.best().tokens:
+            # Other hypotheses may have begun a phrase of those before: only the empty one goes on.
+            steps, last_sound = int(s.counts[core.STEPS]), int(s.counts[core.LAST_SOUND])
+            self.reset()
+            s.counts[core.STEPS], s.counts[core.LAST_SOUND] = steps, last_sound
 
     def reset(self) -> None:
         s = self._search

@@ -320,6 +320,7 @@ class Stream:
     def set_hot_words(self, hot_words: Iterable[HotWord | str]) -> None:
         """Expect these words and phrases from the next utterance on, in place of those before.
 
+        The next utterance begins at an endpoint, so in the silence after it they hold at once.
         A plain string has the default boost. Raises ConfigError that names a phrase which cannot be
         written with the model's alphabet, or if the stream decodes greedily, which leaves no choice.
         """

@@ -137,6 +137,27 @@ def test_stable_tokens_never_change_with_a_language_model(lm, seed, sharpness, b
         assert final.tokens[: len(stable)] == stable
 
 
+def test_hot_words_set_in_silence_are_those_of_what_is_said_next(lm) -> None:
+    """While nothing has been recognised, new hot words take the place of the old at once; after a word, at `reset`."""
+    silence = np.log(np.array([[0.97, 0.01, 0.01, 0.01]], dtype=np.float32)).repeat(20, axis=0)
+    speech = random_log_probs(40, 4, 11, 3.0)
+    options = DecoderOptions(beam=8, alpha=1.5, oov_penalty=-1.0)
+
+    def decode(first: list[HotWord], then: list[HotWord], *, before: int) -> tuple[tuple[int, ...], int]:
+        decoder = BeamDecoder(options, LETTERS, lm)
+        decoder.set_hot_words(first)
+        decoder.accept(silence)
+        decoder.accept(speech[:before])
+        decoder.set_hot_words(then)
+        decoder.accept(speech[before:])
+        return decoder.best().tokens, decoder.trailing_blanks()
+
+    wanted, other = [HotWord("ba", 6.0)], [HotWord("ab", 6.0)]
+    assert decode(wanted, wanted, before=0) != decode(other, other, before=0)
+    assert decode(other, wanted, before=0) == decode(wanted, wanted, before=0)
+    assert decode(other, wanted, before=20) == decode(other, other, before=20)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 100_000), st.integers(1, 80), st.floats(0.5, 6.0), st.integers(1, 20))
 def test_the_compiled_search_is_the_plain_one(seed, steps, sharpness, beam) -> None:
