@@ -84,11 +84,11 @@ MASK = b"\0\0\0\0"
 
 
 def vanish(address: str) -> None:
-    client = connect(address + "/v1/stream")
-    client.send(bytes(20_001))
-    # Reset instead of closing: the cable is pulled.
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.socket.close()
+    with connect(address + "/v1/stream") as client:
+        client.send(bytes(20_001))
+        # Reset instead of closing: the cable is pulled.
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.socket.close()
 
 
 def half_a_frame(address: str) -> None:
