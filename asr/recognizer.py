@@ -34,6 +34,9 @@ Precision = Literal["int8", "float32"]
 
 SHIPPED = "english"  # name of the model in asr.pretrained
 _TAIL_S = 0.3  # silence added after the last sample: the network emits a word's end a little after it was heard
+_MUTE_SPREAD = 2 / 32_768  # a block that strays no further than the last bit of 16-bit audio holds no sound
+_MUTE_BLOCKS = 8  # after 0.96 s of such blocks all that was said before has come out of the network
+_MUTE_LOG_PROB = -30.0  # natural log, of every token but the blank while a stream is mute
 
 
 class StreamError(AsrError):
@@ -96,6 +99,9 @@ class Recognizer:
         self.bundle = bundle
         self.fbank = Fbank(bundle.features)
         self._model = QuantizedModel(bundle.model) if precision == "int8" else bundle.model
+        tokenizer = bundle.tokenizer
+        self._mute_rows = np.full((BLOCK_FRAMES // FRAME_REDUCTION, len(tokenizer)), _MUTE_LOG_PROB, dtype=np.float32)
+        self._mute_rows[:, tokenizer.blank] = 0.0
 
     @property
     def sample_rate_hz(self) -> int:
@@ -230,6 +236,9 @@ class Recognizer:
     def advance(self, streams: Sequence[Stream]) -> list[list[Event]]:
         """One batched step: each stream that is `Stream.ready` moves on by one block of 120 ms.
 
+        A stream that has been mute (digital silence) for a second costs next to nothing: the network waits,
+        as it was when the sound stopped, for sound to come back.
+
         Args:
             streams: distinct streams of this recogniser, ready or not. No other thread may use them meanwhile.
 
@@ -242,14 +251,19 @@ class Recognizer:
             raise StreamError("a stream of another recogniser cannot be advanced by this one: use its own")
         ready = [stream for stream in streams if stream.ready]
         events: dict[int, list[Event]] = {}
-        if ready:
+        blocks = [(stream, stream._take_block()) for stream in ready]
+        heard = [(stream, windows) for stream, windows in blocks if not stream._mute]
+        if heard:
             with torch.inference_mode():
-                frames = self.fbank.blocks(torch.stack([stream._take_block() for stream in ready]))
-                logits, state = self._model(frames, ModelState.stack([stream._state for stream in ready]))
+                frames = self.fbank.blocks(torch.stack([windows for _, windows in heard]))
+                logits, state = self._model(frames, ModelState.stack([stream._state for stream, _ in heard]))
             log_probs = _log_softmax(logits.numpy())
-            for stream, rows, own in zip(ready, log_probs, state.split(), strict=True):
+            for (stream, _), rows, own in zip(heard, log_probs, state.split(), strict=True):
                 stream._state = own
                 events[id(stream)] = stream._absorb(rows)
+        for stream in ready:
+            if stream._mute:
+                events[id(stream)] = stream._absorb(self._mute_rows)
         return [events.get(id(stream), []) for stream in streams]
 
     def _initial_state(self) -> ModelState:
@@ -300,6 +314,7 @@ class Stream:
         self._steps = 0  # network steps decoded since the stream began
         self._utterance_step = 0  # the step at which the utterance began
         self._blocks = 0  # taken so far
+        self._still_blocks = 0  # taken without any sound in them since the last with some
         self._flushes: deque[tuple[int, float]] = deque()  # after which block to end the utterance, and seconds put in
         self._put_in_s = 0.0  # silence that was put in before this utterance, which is no time of the stream
         self._shown = Partial("", (), 0)
@@ -399,9 +414,21 @@ class Stream:
         """When the utterance began, from the start of the stream."""
         return max(0.0, self._utterance_step * self._step_s - self._put_in_s)
 
+    @property
+    def _mute(self) -> bool:
+        """Whether the last block taken, and those before it, hold so little that the network need not hear it.
+
+        The network knows silence as faint noise. In none at all, as a mute button sends, it would drift:
+        its running mean of the input goes to the floor, and after half a minute a word may come of nothing.
+        """
+        return self._still_blocks > _MUTE_BLOCKS
+
     def _take_block(self) -> Tensor:
         self._blocks += 1
-        return self._fbank.take_windows()
+        windows = self._fbank.take_windows()
+        still = float(windows.max() - windows.min()) <= _MUTE_SPREAD
+        self._still_blocks = self._still_blocks + 1 if still else 0
+        return windows
 
     def _absorb(self, log_probs: np.ndarray) -> list[Event]:
         """Decode one block, ``(steps, tokens)``, and return what it brings."""

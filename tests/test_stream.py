@@ -225,10 +225,41 @@ def test_a_flush_ends_the_utterance_and_keeps_the_clock(recognizer, clips) -> No
 
 
 def test_silence_gives_no_events(recognizer) -> None:
-    """Half a minute of digital silence and of faint noise brings no word and no event."""
+    """Half a minute of digital silence, and of its last bit in noise, brings no event; of faint noise, no word."""
     rng = np.random.default_rng(0)
     assert events_of(recognizer, np.zeros(30 * 16_000, dtype=np.float32)) == []
+    assert events_of(recognizer, rng.integers(-1, 2, 30 * 16_000).astype(np.int16)) == []
     assert text_of(events_of(recognizer, rng.normal(0, 1e-3, 30 * 16_000).astype(np.float32))) == ""
+
+
+def test_a_mute_button_changes_nothing_that_is_said_around_it(recognizer, clips) -> None:
+    """Speech after two minutes of digital silence gives the words that it gives after one second of it."""
+    first, second = clips[0].samples, clips[1].samples
+
+    def around(mute_s: float) -> list[Final]:
+        audio = np.concatenate([first, np.zeros(round(mute_s * 16_000), dtype=np.float32), second])
+        return [event for event in events_of(recognizer, audio) if isinstance(event, Final)]
+
+    # 120 ms blocks must fall alike on the second clip.
+    short, long = around(2.4), around(2.4 + 120.0)
+    assert [final.text for final in short] == [final.text for final in long]
+    assert short[0] == long[0]
+    assert [word.start_s + 120 for word in short[-1].words] == pytest.approx([word.start_s for word in long[-1].words])
+
+
+def test_a_mute_stream_does_not_hold_up_others(recognizer, clips) -> None:
+    """A stream that is mute and one that is not, advanced together, each give what they give alone."""
+    speech = np.concatenate([np.zeros(48_000, dtype=np.float32), clips[0].samples])
+    mute = np.concatenate([clips[1].samples, np.zeros(len(speech), dtype=np.float32)])
+    streams = [recognizer.stream(16_000) for _ in range(2)]
+    got: list[list[asr.Event]] = [[], []]
+    for stream, audio in zip(streams, (speech, mute), strict=True):
+        stream.push(audio)
+        stream.end()
+    while any(stream.ready for stream in streams):
+        for mine, events in zip(got, recognizer.advance(streams), strict=True):
+            mine += events
+    assert got == [events_of(recognizer, speech), events_of(recognizer, mute)]
 
 
 def test_the_first_and_last_word_are_kept(recognizer, clips) -> None:
