@@ -32,7 +32,7 @@ class BeamDecoder:
     Args:
         options: how to search.
         tokenizer: what the columns of the log probabilities stand for.
-        lm: a word language model. The tokens must then be single characters, one of them the space.
+        lm: a word language model. The space must then be a token of its own.
         join_spaces: texts that differ only by spaces in a row, or at the beginning, are one text.
     """
 
@@ -47,11 +47,9 @@ class BeamDecoder:
         self._tokenizer = tokenizer
         self._lm = lm
         tokens = tokenizer.tokens
-        if lm is not None and (" " not in tokens or any(len(token) != 1 for token in tokens[1:])):
-            raise ConfigError("a word language model needs single characters as tokens, one of them the space")
+        if lm is not None and (" " not in tokens or any(" " in token and token != " " for token in tokens)):
+            raise ConfigError("a word language model needs the space as a token of its own, and in no other")
         space = tokens.index(" ") if " " in tokens and (join_spaces or lm is not None) else -1
-        letters = (lm or _NO_LM).letters
-        letter = [letters.find(token) if len(token) == 1 and index else -1 for index, token in enumerate(tokens)]
         beam, wide = options.beam, options.beam * len(tokens)
         order = lm.order if lm is not None else 1
         self._search = Search(
@@ -80,8 +78,8 @@ class BeamDecoder:
             places=np.zeros(4 * _SETTLE_EVERY * beam, dtype=np.int32),
             settled=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
             text=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
-            tokens=Tokens(tokenizer.blank, space, np.array(letter, dtype=np.int32)),
-            hot=no_hot_words(len(tokens)),
+            tokens=_spell_tokens(tokenizer, space, (lm or _NO_LM).letters),
+            hot=no_hot_words(tokenizer.alphabet),
             lm=(lm or _NO_LM).arrays,
             has_lm=lm is not None,
         )
@@ -105,9 +103,8 @@ class BeamDecoder:
             return -options.oov_penalty, lm.known_letters(word)
 
         hot_words = tuple(hot_words)
-        tokens = len(self._tokenizer)
-        hot = build_automaton(hot_words, self._tokenizer, s.tokens.space, refund) if hot_words else no_hot_words(tokens)
-        self._next_hot = hot
+        edge = " " if s.tokens.space >= 0 else ""
+        self._next_hot = build_automaton(hot_words, self._tokenizer, edge, refund)
         if not self.best().tokens:
             # Other hypotheses may have begun a phrase of those before: only the empty one goes on.
             steps, last_sound = int(s.counts[core.STEPS]), int(s.counts[core.LAST_SOUND])
@@ -127,7 +124,7 @@ class BeamDecoder:
         h, nodes = s.hypotheses, s.nodes
         s.counts[:] = 1, 1, 0, 0, -1, 0, 0, 0, 0
         nodes.before[0], nodes.token[0], nodes.depth[0], nodes.key[0] = -1, token, 0, 0
-        nodes.bonus[0], nodes.spelling[0], nodes.close[0] = 0.0, 0, 0.0
+        nodes.bonus[0], nodes.spelling[0], nodes.close[0], nodes.written[0] = 0.0, 0, 0.0, 0
         s.history[0] = -1
         s.history[0, -1:] = 1  # <s>
         h.node[0], h.blank[0], h.token[0], h.best_blank[0], h.best_token[0] = 0, blank, sounding, blank, sounding
@@ -142,10 +139,11 @@ class BeamDecoder:
         if self._next_hot is not None:
             hot, self._next_hot = self._next_hot, None
             gain = hot.begun[hot.next] + hot.earned[hot.next] - hot.begun[:, None]
-            self._search.weights[core.HOT_GAIN] = max(0.0, float(gain.max()))
+            longest = self._search.tokens.letters.shape[1]
+            self._search.weights[core.HOT_GAIN] = max(0.0, float(gain.max()) * longest)
             self._search = self._search._replace(hot=hot)
         s = self._search
-        s.nodes.hot[0] = s.hot.next[0, s.tokens.space] if s.tokens.space >= 0 else 0
+        s.nodes.hot[0] = s.hot.next[0, s.tokens.letters[s.tokens.space, 0]] if s.tokens.space >= 0 else 0
 
     def accept(self, log_probs: np.ndarray) -> None:
         rows = np.ascontiguousarray(log_probs, dtype=np.float64)
@@ -219,6 +217,17 @@ class BeamDecoder:
     def trailing_blanks(self) -> int:
         counts = self._search.counts
         return int(counts[core.STEPS] - 1 - counts[core.LAST_SOUND])
+
+
+def _spell_tokens(tokenizer: Tokenizer, space: int, lm_letters: str) -> Tokens:
+    alphabet = tokenizer.alphabet
+    spelt = [[] if index == tokenizer.blank else list(token) for index, token in enumerate(tokenizer.tokens)]
+    length = np.array([len(letters) for letters in spelt], dtype=np.int32)
+    letters = np.zeros((len(spelt), int(length.max())), dtype=np.int32)
+    for index, token in enumerate(spelt):
+        letters[index, : len(token)] = [alphabet.index(letter) for letter in token]
+    lm_letter = np.array([lm_letters.find(letter) for letter in alphabet], dtype=np.int32)
+    return Tokens(tokenizer.blank, space, length, letters, lm_letter)
 
 
 def _longer(array: _Array, needed: int) -> _Array:

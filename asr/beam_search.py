@@ -45,7 +45,8 @@ NODE = np.dtype(  # of the prefix tree; node 0 is the root: all text before it i
         ("depth", np.int32),  # number of tokens since the utterance began
         ("spelling", np.int32),  # place of the unfinished word in the spelling trie, or OUTSIDE
         ("hot", np.int32),  # state of the hot-word automaton
-        ("key", np.uint64),  # hash of the text, by which equal texts are found
+        ("key", np.uint64),  # hash of the tokens, by which equal texts are found
+        ("written", np.uint64),  # hash of the letters: the same however the text is cut into tokens
         ("bonus", np.float64),  # what the language model and the hot words add
         ("close", np.float64),  # what closing the word here adds to the bonus; NaN until it is asked for
     ],
@@ -86,19 +87,21 @@ CANDIDATE = np.dtype(  # a hypothesis with one more token, which may get into th
 
 
 class HotArrays(NamedTuple):
-    """An automaton over tokens that follows all hot phrases at once. State 0 has begun none."""
+    """An automaton over letters that follows all hot phrases at once. State 0 has begun none."""
 
-    next: np.ndarray  # int32 (states, tokens)
+    next: np.ndarray  # int32 (states, letters)
     begun: np.ndarray  # float64 (states,): lent to a phrase that is not complete yet
     earned: np.ndarray  # float64 (states,): kept for the phrases that are complete here
 
 
 class Tokens(NamedTuple):
-    """What the search must know of the tokens."""
+    """What the search must know of the tokens: each is one letter or several. All their letters are the alphabet."""
 
     blank: int
     space: int  # the token between words, or -1: then there are no words
-    letter: np.ndarray  # int32 (tokens,): number of each token in the language model's alphabet, or -1
+    length: np.ndarray  # int32 (tokens,): number of letters of each token, the blank's is 0
+    letters: np.ndarray  # int32 (tokens, the greatest length): places of its letters in the alphabet
+    lm_letter: np.ndarray  # int32 (letters,): number of each letter in the language model's alphabet, or -1
 
 
 TOKEN = np.dtype(  # of a text that is read
@@ -210,10 +213,13 @@ def close_word(s: Search, node: int) -> float:
 
 @_jit
 def _spelling_after(s: Search, node: int, token: int) -> int:
-    spelling, letter = s.nodes.spelling[node], s.tokens.letter[token]
-    if spelling == OUTSIDE or letter < 0:
-        return OUTSIDE
-    return spell(s.lm, spelling, letter)
+    spelling = s.nodes.spelling[node]
+    for i in range(s.tokens.length[token]):
+        letter = s.tokens.lm_letter[s.tokens.letters[token, i]]
+        if spelling == OUTSIDE or letter < 0:
+            return OUTSIDE
+        spelling = spell(s.lm, spelling, letter)
+    return spelling
 
 
 @_jit
@@ -226,9 +232,20 @@ def _bonus_after(s: Search, node: int, token: int) -> float:
         bonus += _ahead(s, _spelling_after(s, node, token)) - _ahead(s, s.nodes.spelling[node])
     if len(s.hot.begun) > 1:
         state = s.nodes.hot[node]
-        then = s.hot.next[state, token]
-        bonus += s.hot.earned[then] + s.hot.begun[then] - s.hot.begun[state]
+        bonus -= s.hot.begun[state]
+        for i in range(s.tokens.length[token]):
+            state = s.hot.next[state, s.tokens.letters[token, i]]
+            bonus += s.hot.earned[state]
+        bonus += s.hot.begun[state]
     return bonus
+
+
+@_jit
+def _hot_after(s: Search, node: int, token: int) -> int:
+    state = s.nodes.hot[node]
+    for i in range(s.tokens.length[token]):
+        state = s.hot.next[state, s.tokens.letters[token, i]]
+    return state
 
 
 @_jit
@@ -242,7 +259,11 @@ def _new_node(s: Search, before: int, token: int, bonus: float) -> int:
     nodes.key[node] = _key(nodes.key[before], token)
     nodes.bonus[node] = bonus
     nodes.close[node] = math.nan
-    nodes.hot[node] = s.hot.next[nodes.hot[before], token]
+    nodes.hot[node] = _hot_after(s, before, token)
+    written = nodes.written[before]
+    for i in range(s.tokens.length[token]):
+        written = _key(written, s.tokens.letters[token, i])
+    nodes.written[node] = written
     words = s.history.shape[1]
     if token == s.tokens.space and nodes.depth[before] > 0:
         for i in range(words - 1):
@@ -334,11 +355,11 @@ def _merge_twins(s: Search, row: np.ndarray) -> None:
 
 
 @_jit
-def _forget_twins(s: Search) -> None:
+def _forget_twins(s: Search, likely: int) -> None:
     tokens = len(s.likely)
     for i in range(s.counts[HYPOTHESES]):
-        for k in range(tokens):
-            s.twins[i * tokens + k] = False
+        for k in range(likely):
+            s.twins[i * tokens + s.likely[k]] = False
 
 
 @_jit
@@ -361,7 +382,7 @@ def _step(s: Search, row: np.ndarray) -> None:
         new.total[i] = log_add(new.blank[i], new.token[i])
         new.score[i] = new.total[i] + s.nodes.bonus[new.node[i]]
         top, least = max(top, new.score[i]), min(least, new.score[i])
-    # The language model is asked only about what can still get into the beam: a letter's look-ahead never
+    # The language model is asked only about what can still get into the beam: a token's look-ahead never
     # lifts a candidate, and hot words by no more than is known.
     bar = max(least if count == beam else NEVER, top - s.weights[BEAM_RANGE])
     found = 0
@@ -387,7 +408,7 @@ def _step(s: Search, row: np.ndarray) -> None:
             top = max(top, rank)
             found += 1
     if likely:
-        _forget_twins(s)
+        _forget_twins(s, likely)
     _select(s, count, found, top - s.weights[BEAM_RANGE], row)
     s.counts[STEPS] += 1
 
@@ -627,7 +648,7 @@ def final_score(s: Search, i: int) -> float:
     if s.nodes.token[node] != s.tokens.space:
         score += close_word(s, node)
         if len(s.hot.begun) > 1 and s.tokens.space >= 0:
-            score += s.hot.earned[s.hot.next[s.nodes.hot[node], s.tokens.space]]
+            score += s.hot.earned[_hot_after(s, node, s.tokens.space)]
     return score - s.hot.begun[s.nodes.hot[node]]
 
 
@@ -639,4 +660,4 @@ def final_texts(s: Search, scores: np.ndarray, keys: np.ndarray) -> None:
         node = s.hypotheses.node[i]
         if node > 0 and s.nodes.token[node] == s.tokens.space:
             node = s.nodes.before[node]
-        keys[i] = s.nodes.key[node]
+        keys[i] = s.nodes.written[node]

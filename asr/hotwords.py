@@ -35,66 +35,67 @@ class HotWord:
             raise ConfigError(f"hot word {self.phrase!r}: boost {self.boost} is not within -100 to 100")
 
 
-def no_hot_words(tokens: int) -> HotArrays:
-    return HotArrays(np.zeros((1, tokens), dtype=np.int32), np.zeros(1), np.zeros(1))
+def no_hot_words(alphabet: str) -> HotArrays:
+    return HotArrays(np.zeros((1, len(alphabet)), dtype=np.int32), np.zeros(1), np.zeros(1))
 
 
 def build_automaton(
     hot_words: Iterable[HotWord],
     tokenizer: Tokenizer,
-    space: int,
+    edge: str = " ",
     refund: Callable[[str], tuple[float, int]] | None = None,
 ) -> HotArrays:
-    """The automaton of a set of phrases.
+    """The automaton of a set of phrases, over the letters of the tokenizer's alphabet.
 
     Args:
         hot_words: the phrases.
-        tokenizer: writes them as tokens.
-        space: the token between words, or -1 if words are not told apart.
+        tokenizer: must be able to write them.
+        edge: what stands before and after a phrase: a space, or nothing if words are not told apart.
         refund: what a word costs by being unknown to the language model, and after how many of its letters this
             shows. Its phrase gets that back from there on.
 
     Raises:
         ConfigError: that names a phrase that the tokens cannot write.
     """
+    alphabet = tokenizer.alphabet
     phrases: list[_Phrase] = []
     for hot in hot_words:
         words = hot.phrase.lower().split()
+        text = edge + " ".join(words) + edge
         try:
-            tokens = tokenizer.encode(" ".join(words))
+            tokenizer.encode(text)
         except DataError as error:
             raise ConfigError(f"hot word {hot.phrase!r}: {error}") from error
-        edge = [space] if space >= 0 else []
         refunds: list[tuple[int, float]] = []
         place = len(edge)
         for word in words:
             cost, letters = refund(word) if refund is not None and hot.boost > 0 else (0.0, 0)
             refunds.append((place + letters + 1, cost))
             place += len(word) + 1
-        phrases.append(_Phrase(edge + tokens + edge, hot.boost * len(words), refunds))
-    return _automaton(phrases, len(tokenizer), 1 if space >= 0 else 0)
+        phrases.append(_Phrase([alphabet.index(letter) for letter in text], hot.boost * len(words), refunds))
+    return _automaton(phrases, len(alphabet), len(edge))
 
 
 @dataclass(frozen=True)
 class _Phrase:
-    tokens: list[int]
+    letters: list[int]  # places in the alphabet
     boost: float
-    refunds: list[tuple[int, float]]  # from which token on, counted from 1, and how much
+    refunds: list[tuple[int, float]]  # from which letter on, counted from 1, and how much
 
 
-def _automaton(phrases: Sequence[_Phrase], tokens: int, edge: int) -> HotArrays:
+def _automaton(phrases: Sequence[_Phrase], letters: int, edge: int) -> HotArrays:
     children: list[dict[int, int]] = [{}]
     lent, earned = [0.0], [0.0]
     complete: set[int] = set()
     for phrase in phrases:
-        sequence, state = phrase.tokens, 0
-        for place, token in enumerate(sequence, 1):
-            if token not in children[state]:
-                children[state][token] = len(children)
+        sequence, state = phrase.letters, 0
+        for place, letter in enumerate(sequence, 1):
+            if letter not in children[state]:
+                children[state][letter] = len(children)
                 children.append({})
                 lent.append(0.0)
                 earned.append(0.0)
-            state = children[state][token]
+            state = children[state][letter]
             if place < len(sequence):
                 share = max(0, place - edge) / max(1, len(sequence) - 2 * edge)
                 back = sum(cost for begin, cost in phrase.refunds if begin <= place)
@@ -103,7 +104,7 @@ def _automaton(phrases: Sequence[_Phrase], tokens: int, edge: int) -> HotArrays:
         if state not in complete or boost > earned[state]:
             earned[state] = boost  # a phrase that is named twice counts once, with the higher boost
         complete.add(state)
-    after = np.zeros((len(children), tokens), dtype=np.int32)
+    after = np.zeros((len(children), letters), dtype=np.int32)
     fallback = [0] * len(children)
     waiting = deque([0])
     while waiting:
@@ -113,8 +114,8 @@ def _automaton(phrases: Sequence[_Phrase], tokens: int, edge: int) -> HotArrays:
             after[state] = after[back]
             lent[state] = max(lent[state], lent[back])
             earned[state] += earned[back]
-        for token, child in children[state].items():
-            fallback[child] = int(after[back, token]) if state else 0
-            after[state, token] = child
+        for letter, child in children[state].items():
+            fallback[child] = int(after[back, letter]) if state else 0
+            after[state, letter] = child
             waiting.append(child)
     return HotArrays(after, np.array(lent), np.array(earned))

@@ -14,9 +14,8 @@ SPACE = "<space>"  # how a space is written in tokens.txt, where a bare one woul
 class Tokenizer:
     """Maps text to token ids and back, over an ordered list of tokens.
 
-    Token 0 is CTC's blank. Any other token is a string of one or more characters: the shipped models
-    use single characters; word pieces fit the same class, because encoding takes the longest token
-    that matches (greedy), and decoding joins strings.
+    Token 0 is CTC's blank. Any other token is a string of one or more characters: single characters, or
+    word pieces beside them. Encoding takes the longest token that matches; decoding joins strings.
     """
 
     blank = 0
@@ -29,6 +28,7 @@ class Tokenizer:
         self.tokens = tuple(tokens)
         self._ids = {token: index for index, token in enumerate(tokens) if index != self.blank}
         self._longest = max((len(token) for token in self._ids), default=0)
+        self.alphabet = "".join(dict.fromkeys("".join(self._ids)))  # every character that some token holds, once
 
     def __len__(self) -> int:
         return len(self.tokens)

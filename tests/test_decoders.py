@@ -27,6 +27,7 @@ WIDE = DecoderOptions(
     beam=4_000, blank_ceiling=1.0, token_floor=-math.inf, beam_range=math.inf, alpha=0.7, beta=0.5, oov_penalty=-2.0
 )
 LETTERS = Tokenizer([BLANK, " ", "a", "b"])
+PIECES = Tokenizer([BLANK, " ", "a", "b", "ab"])  # so that a text can be written in several ways
 
 
 def plain(tokens: int) -> Tokenizer:
@@ -119,15 +120,22 @@ def test_stable_tokens_never_change(seed, sharpness, beam, method) -> None:
 
 
 @settings(max_examples=1_000, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(0.5, 6.0), st.integers(1, 24), st.integers(1, 9), st.booleans())
-def test_stable_tokens_never_change_with_a_language_model(lm, seed, sharpness, beam, chunk, hot) -> None:
+@given(
+    st.sampled_from([LETTERS, PIECES]),
+    st.integers(0, 2**32 - 1),
+    st.floats(0.5, 6.0),
+    st.integers(1, 24),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_stable_tokens_never_change_with_a_language_model(lm, tokenizer, seed, sharpness, beam, chunk, hot) -> None:
     """The same with a language model, hot words and a short delay, in chunks, through to every final text."""
     options = DecoderOptions(beam=beam, alpha=1.5, oov_penalty=-1.0, max_delay_steps=12)
-    decoder = BeamDecoder(options, LETTERS, lm)
+    decoder = BeamDecoder(options, tokenizer, lm)
     if hot:
         decoder.set_hot_words([HotWord("ab ab", 5.0), HotWord("bab", 3.0)])
     stable: tuple[int, ...] = ()
-    log_probs = random_log_probs(100, 4, seed, sharpness)
+    log_probs = random_log_probs(100, len(tokenizer), seed, sharpness)
     for begin in range(0, 100, chunk):
         decoder.accept(log_probs[begin : begin + chunk])
         best = decoder.best().tokens
@@ -175,15 +183,20 @@ def test_the_compiled_search_is_the_plain_one(seed, steps, sharpness, beam) -> N
         assert compiled.trailing_blanks() == reference.trailing_blanks()
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 6), st.integers(0, 100_000), st.sampled_from([(), ("ab",), ("a b", "bb"), ("bab", "ab a")]))
-def test_scores_with_a_language_model_are_exact(lm, steps, seed, phrases) -> None:
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([LETTERS, PIECES]),
+    st.integers(1, 5),
+    st.integers(0, 100_000),
+    st.sampled_from([(), ("ab",), ("a b", "bb"), ("bab", "ab a")]),
+)
+def test_scores_with_a_language_model_are_exact(lm, tokenizer, steps, seed, phrases) -> None:
     """With nothing pruned, the five best texts and their scores are those of summing over all alignments
     and then asking the language model and counting the hot words."""
-    log_probs = random_log_probs(steps, 4, seed)
+    log_probs = random_log_probs(steps, len(tokenizer), seed)
     texts: dict[str, float] = defaultdict(float)
     for tokens, probability in all_texts(log_probs).items():
-        texts[" ".join(LETTERS.decode(tokens).split())] += probability
+        texts[" ".join(tokenizer.decode(tokens).split())] += probability
     scores = []
     for text, probability in texts.items():
         score, history = math.log(probability), ["<s>"]
@@ -196,12 +209,12 @@ def test_scores_with_a_language_model_are_exact(lm, steps, seed, phrases) -> Non
             count = sum(text.split()[i : i + len(words)] == words for i in range(len(text.split())))
             score += count * (3.0 * len(words) + refund)
         scores.append(score)
-    decoder = BeamDecoder(WIDE, LETTERS, lm)
+    decoder = BeamDecoder(WIDE, tokenizer, lm)
     decoder.set_hot_words([HotWord(phrase, 3.0) for phrase in phrases])
     decoder.accept(log_probs)
     found = decoder.finals(5)
     assert [hypothesis.score for hypothesis in found] == pytest.approx(sorted(scores, reverse=True)[:5])
-    assert len({LETTERS.decode(hypothesis.tokens).strip() for hypothesis in found}) == len(found)
+    assert len({tokenizer.decode(hypothesis.tokens).strip() for hypothesis in found}) == len(found)
 
 
 def test_the_beam_tree_does_not_grow() -> None:
@@ -299,5 +312,7 @@ def test_options_that_cannot_work_are_refused() -> None:
         DecoderOptions(method="viterbi")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 1"):
         DecoderOptions(beam=0)
-    with pytest.raises(ConfigError, match="single characters"):
-        BeamDecoder(DecoderOptions(), Tokenizer([BLANK, " ", "th", "e"]), LanguageModel.empty())
+    with pytest.raises(ConfigError, match="the space as a token of its own"):
+        BeamDecoder(DecoderOptions(), Tokenizer([BLANK, " ", "th", "e", "of "]), LanguageModel.empty())
+    with pytest.raises(ConfigError, match="the space as a token of its own"):
+        BeamDecoder(DecoderOptions(), Tokenizer([BLANK, "a", "b"]), LanguageModel.empty())

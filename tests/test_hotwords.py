@@ -11,17 +11,17 @@ from asr.hotwords import HotWord, build_automaton
 from asr.tokens import Tokenizer
 
 TOKENS = Tokenizer.english_characters()
-SPACE = TOKENS.tokens.index(" ")
+LETTERS = TOKENS.alphabet
 words = st.text("ab", min_size=1, max_size=3)
 texts = st.lists(words, min_size=1, max_size=8).map(" ".join)
 
 
 def reward(text: str, hot_words: list[HotWord]) -> float:
-    """What the automaton gives a finished text, one token after the other."""
-    hot = build_automaton(hot_words, TOKENS, SPACE)
-    state, total = int(hot.next[0, SPACE]), 0.0
-    for token in TOKENS.encode(text + " "):
-        then = int(hot.next[state, token])
+    """What the automaton gives a finished text, one letter after the other."""
+    hot = build_automaton(hot_words, TOKENS)
+    state, total = int(hot.next[0, LETTERS.index(" ")]), 0.0
+    for letter in text + " ":
+        then = int(hot.next[state, LETTERS.index(letter)])
         total += hot.earned[then] + hot.begun[then] - hot.begun[state]
         state = then
     return total - hot.begun[state]
@@ -45,11 +45,11 @@ def test_part_of_a_word_earns_nothing() -> None:
 
 def test_a_loan_is_lent_letter_by_letter_and_taken_back() -> None:
     """Half of a phrase is lent half of the boost, and a phrase that breaks off has gained nothing."""
-    hot = build_automaton([HotWord("abcd", 4.0)], TOKENS, SPACE)
-    state = int(hot.next[0, SPACE])
+    hot = build_automaton([HotWord("abcd", 4.0)], TOKENS)
+    state = int(hot.next[0, LETTERS.index(" ")])
     lent = []
-    for token in TOKENS.encode("abcd"):
-        state = int(hot.next[state, token])
+    for letter in "abcd":
+        state = int(hot.next[state, LETTERS.index(letter)])
         lent.append(float(hot.begun[state]))
     assert lent == [1.0, 2.0, 3.0, 4.0]
     assert reward("abce", [HotWord("abcd", 4.0)]) == 0.0
@@ -58,7 +58,7 @@ def test_a_loan_is_lent_letter_by_letter_and_taken_back() -> None:
 def test_a_phrase_that_cannot_be_written_is_named() -> None:
     """The error says which phrase, and which character."""
     with pytest.raises(ConfigError, match=r"'route 66'.*'6'"):
-        build_automaton([HotWord("fine"), HotWord("route 66")], TOKENS, SPACE)
+        build_automaton([HotWord("fine"), HotWord("route 66")], TOKENS)
     with pytest.raises(ConfigError, match="empty"):
         HotWord("  ")
     with pytest.raises(ConfigError, match="boost"):
