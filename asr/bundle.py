@@ -3,6 +3,7 @@
 weights.safetensors   the network's parameters
 model.toml            [model], [features], [decoding] and [confidence]: what it was made and tuned with
 tokens.txt            one token a line, the blank first
+pieces.txt            the same of its word pieces, if it has any
 lm.safetensors        the language model, if it has one: see `asr.lm.model`
 training.toml         how it was trained (not read here)
 MODEL_CARD.md         what it was trained on, how well it does, its licences (not read here)
@@ -31,6 +32,7 @@ from asr.words import Calibration
 
 FORMAT = 1  # of the folder; raised when an older package could not read a newer one
 LM_FILE = "lm.safetensors"
+PIECES_FILE = "pieces.txt"
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -42,6 +44,7 @@ class Bundle:
     features: FeatureOptions
     tokenizer: Tokenizer
     path: Path
+    pieces: Tokenizer | None = None  # a second alphabet, for greedy decoding
     lm: LanguageModel | None = None
     decoding: DecoderOptions = field(default_factory=DecoderOptions)  # how to search, where nobody says otherwise
     calibration: Calibration = field(default_factory=Calibration)
@@ -70,11 +73,8 @@ def load_bundle(path: Path) -> Bundle:
         calibration = from_table(Calibration, tables.get("confidence", {}), "[confidence]")
     except ConfigError as error:
         raise ModelError(f"{path / 'model.toml'}: {error}") from error
-    tokenizer = Tokenizer.load(path / "tokens.txt")
-    if len(tokenizer) != options.tokens:
-        raise ModelError(
-            f"{path / 'tokens.txt'} has {len(tokenizer)} tokens, the model writes {options.tokens}. {_AGAIN}"
-        )
+    tokenizer = _load_tokenizer(path / "tokens.txt", options.tokens)
+    pieces = _load_tokenizer(path / PIECES_FILE, options.pieces) if options.pieces else None
     model = AcousticModel(dataclasses.replace(options, middle_ctc=False))
     try:
         weights = load_file(path / "weights.safetensors")
@@ -87,17 +87,31 @@ def load_bundle(path: Path) -> Bundle:
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
         raise ModelError(f"{path / 'weights.safetensors'} holds values that are not finite. {_AGAIN}")
     lm = LanguageModel.load(path / LM_FILE) if (path / LM_FILE).exists() else None
-    return Bundle(model.eval(), features, tokenizer, path, lm, decoding, calibration)
+    return Bundle(model.eval(), features, tokenizer, path, pieces, lm, decoding, calibration)
+
+
+def _load_tokenizer(path: Path, tokens: int) -> Tokenizer:
+    tokenizer = Tokenizer.load(path)
+    if len(tokenizer) != tokens:
+        raise ModelError(f"{path} has {len(tokenizer)} tokens, the model writes {tokens}. {_AGAIN}")
+    return tokenizer
 
 
 def save_bundle(
-    path: Path, model: AcousticModel, features: FeatureOptions, tokenizer: Tokenizer, training: dict[str, Any]
+    path: Path,
+    model: AcousticModel,
+    features: FeatureOptions,
+    tokenizer: Tokenizer,
+    training: dict[str, Any],
+    pieces: Tokenizer | None = None,
 ) -> None:
     """Write a model folder. Weights are stored in half precision: the difference is not measurable in words."""
     import tomli_w  # only training writes models
 
     path.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path / "tokens.txt")
+    if pieces is not None:
+        pieces.save(path / PIECES_FILE)
     tables = {
         "format": FORMAT,
         "model": dataclasses.asdict(dataclasses.replace(model.options, middle_ctc=False)),

@@ -5,7 +5,7 @@ r"""The acoustic model: a unidirectional recurrent network whose whole memory is
       -> two convolutions over time, the second with stride 3    30 ms each from here on
       -> blocks x [ x + relu(conv5(norm(x))) ]                   all lookahead is here
       -> layers x [ x + cell(norm(x)) ]                          cell: lstm, gru or rnn
-      -> norm -> linear -> logits (B, T / 3, tokens)
+      -> norm -> linear -> logits (B, T / 3, outputs)        letters, and beside them word pieces, if it has any
 
 There is no padding inside: what a convolution needs from before the chunk is in the state, and what
 the lookahead needs from after it makes the output late instead::
@@ -44,6 +44,7 @@ class ModelOptions:
 
     mels: int = 80  # must be the feature extractor's
     tokens: int = 29  # must be the tokeniser's
+    pieces: int = 0  # tokens of a second alphabet, of word pieces, which greedy decoding reads; 0: none
     cell: Literal["lstm", "gru", "rnn"] = "lstm"  # what carries memory from step to step
     layers: int = 3  # recurrent layers: each is slow to train, and the place where context is kept
     blocks: int = 3  # convolution blocks before them: quick to train, 120 ms of context each
@@ -56,8 +57,11 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if self.cell not in _CELLS:
             raise ConfigError(f"unknown cell {self.cell!r}: choose one of {', '.join(_CELLS)}")
-        if min(self.mels, self.tokens, self.layers, self.width, self.conv_width) < 1 or self.blocks < 0:
-            raise ConfigError("mels, tokens, layers, width and conv_width must be at least 1, blocks at least 0")
+        if (
+            min(self.mels, self.tokens, self.layers, self.width, self.conv_width) < 1
+            or min(self.blocks, self.pieces) < 0
+        ):
+            raise ConfigError("mels, tokens, layers, width and conv_width must be at least 1, blocks and pieces 0")
         step_ms = 10 * FRAME_REDUCTION
         most_ms = self.blocks * _BLOCK_AHEAD * step_ms
         if not 0 <= self.lookahead_ms <= most_ms or self.lookahead_ms % step_ms:
@@ -65,6 +69,11 @@ class ModelOptions:
                 f"lookahead_ms must be a multiple of {step_ms} from 0 to {most_ms} with {self.blocks} blocks, "
                 f"not {self.lookahead_ms}"
             )
+
+    @property
+    def outputs(self) -> int:
+        """Logits per step: those of the tokens, then those of the pieces."""
+        return self.tokens + self.pieces
 
     @property
     def delay(self) -> int:
@@ -130,7 +139,7 @@ class AcousticModel(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(options.layers))
         self.cells = nn.ModuleList(cell(width, width) for _ in range(options.layers))
         self.norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, options.tokens)
+        self.output = nn.Linear(width, options.outputs)
         self.middle = nn.Linear(width, options.tokens) if options.middle_ctc else None
         self._initialise()
 
@@ -178,7 +187,7 @@ class AcousticModel(nn.Module):
             state: the state that the last call returned, or `initial_state`.
 
         Returns:
-            Logits ``(B, T // 3, tokens)`` and the new state. Logits come `ModelOptions.delay` steps
+            Logits ``(B, T // 3, outputs)`` and the new state. Logits come `ModelOptions.delay` steps
             late: a stream's first ``delay`` outputs speak of nothing and are to be dropped, and
             ``3 * delay`` more frames must be fed after its end to get its last ones.
         """

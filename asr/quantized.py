@@ -111,7 +111,7 @@ class QuantizedModel:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
         after = ModelState(*(part.clone(memory_format=torch.contiguous_format) for part in state.tensors()))
-        logits = torch.empty(batch, steps, self.options.tokens)
+        logits = torch.empty(batch, steps, self.options.outputs)
         if is_faster(batch):
             arrays = (frames.contiguous(), *after.tensors(), logits)
             self._batch.advance(*(array.numpy() for array in arrays))

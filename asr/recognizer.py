@@ -28,6 +28,7 @@ from asr.model import FRAME_REDUCTION, ModelState
 from asr.pcm import Encoding, Pcm, PcmDecoder
 from asr.quantized import QuantizedModel
 from asr.resample import StreamResampler
+from asr.tokens import Tokenizer
 from asr.words import WordBuilder
 
 Precision = Literal["int8", "float32"]
@@ -99,9 +100,6 @@ class Recognizer:
         self.bundle = bundle
         self.fbank = Fbank(bundle.features)
         self._model = QuantizedModel(bundle.model) if precision == "int8" else bundle.model
-        tokenizer = bundle.tokenizer
-        self._mute_rows = np.full((BLOCK_FRAMES // FRAME_REDUCTION, len(tokenizer)), _MUTE_LOG_PROB, dtype=np.float32)
-        self._mute_rows[:, tokenizer.blank] = 0.0
 
     @property
     def sample_rate_hz(self) -> int:
@@ -143,31 +141,38 @@ class Recognizer:
             hot_words: words and phrases to expect. `Stream.set_hot_words` changes them later.
         """
         decoding = decoding if decoding is not None else self.bundle.decoding
-        decoder = self.make_decoder(decoding)
-        stream = Stream(self, sample_rate, encoding, channels, tuple(rules), decoder, decoding.alternatives)
+        decoder, tokenizer = self.make_decoder(decoding), self.tokenizer(decoding.method)
+        stream = Stream(self, sample_rate, encoding, channels, tuple(rules), decoder, tokenizer, decoding.alternatives)
         stream.set_hot_words(hot_words)
         return stream
 
-    def emissions(self, samples: np.ndarray) -> np.ndarray:
+    def tokenizer(self, method: Literal["beam", "greedy"] = "beam") -> Tokenizer:
+        """What decoding reads: letters, which the language model spells words of; but greedy decoding, which has
+        no language model, reads word pieces if the model has them."""
+        return self.bundle.pieces if method == "greedy" and self.bundle.pieces is not None else self.bundle.tokenizer
+
+    def emissions(self, samples: np.ndarray, method: Literal["beam", "greedy"] = "beam") -> np.ndarray:
         """What the network says of a whole utterance, ``(steps, tokens)`` natural-log probabilities.
 
         For tuning and comparing decoders: exactly what a stream's decoder is given.
 
         Args:
             samples: ``(n,)`` at the model's own rate.
+            method: of decoding, whose `tokenizer` says what the columns are.
         """
-        recorder = Recorder()
-        stream = Stream(self, self.sample_rate_hz, "s16le", 1, (), recorder, 0)
+        recorder, tokenizer = Recorder(), self.tokenizer(method)
+        stream = Stream(self, self.sample_rate_hz, "s16le", 1, (), recorder, tokenizer, 0)
         stream.accept(samples)
         stream.finish()
-        return recorder.rows(len(self.bundle.tokenizer))
+        return recorder.rows(len(tokenizer))
 
     def make_decoder(self, decoding: DecoderOptions | None = None) -> Decoder:
-        """A decoder for this model's log probabilities, with its language model if it has one."""
+        """A decoder for the `emissions` of its method, with the model's language model if it has one."""
         decoding = decoding if decoding is not None else self.bundle.decoding
+        tokenizer = self.tokenizer(decoding.method)
         if decoding.method == "greedy":
-            return GreedyDecoder(self.bundle.tokenizer.blank)
-        return BeamDecoder(decoding, self.bundle.tokenizer, self.bundle.lm if decoding.alpha else None)
+            return GreedyDecoder(tokenizer.blank)
+        return BeamDecoder(decoding, tokenizer, self.bundle.lm if decoding.alpha else None)
 
     def transcribe(
         self,
@@ -257,13 +262,15 @@ class Recognizer:
             with torch.inference_mode():
                 frames = self.fbank.blocks(torch.stack([windows for _, windows in heard]))
                 logits, state = self._model(frames, ModelState.stack([stream._state for stream, _ in heard]))
-            log_probs = _log_softmax(logits.numpy())
-            for (stream, _), rows, own in zip(heard, log_probs, state.split(), strict=True):
+            letters = len(self.bundle.tokenizer)
+            log_probs = _log_softmax(logits.numpy()[:, :, :letters])
+            for i, ((stream, _), own) in enumerate(zip(heard, state.split(), strict=True)):
                 stream._state = own
+                rows = _log_softmax(logits[i].numpy()[:, letters:]) if stream._reads_pieces else log_probs[i]
                 events[id(stream)] = stream._absorb(rows)
         for stream in ready:
             if stream._mute:
-                events[id(stream)] = stream._absorb(self._mute_rows)
+                events[id(stream)] = stream._absorb(stream._mute_rows)
         return [events.get(id(stream), []) for stream in streams]
 
     def _initial_state(self) -> ModelState:
@@ -294,13 +301,17 @@ class Stream:
         channels: int,
         rules: tuple[EndpointRule, ...],
         decoder: Decoder,
+        tokenizer: Tokenizer,
         alternatives: int,
     ) -> None:
         bundle = recognizer.bundle
         self._recognizer = recognizer
         self._rules = rules
         self._step_s = recognizer.step_s
-        self._writer = WordBuilder(bundle.tokenizer, bundle.calibration, self._step_s)
+        self._writer = WordBuilder(tokenizer, bundle.calibration, self._step_s)
+        self._reads_pieces = tokenizer is bundle.pieces
+        self._mute_rows = np.full((BLOCK_FRAMES // FRAME_REDUCTION, len(tokenizer)), _MUTE_LOG_PROB, dtype=np.float32)
+        self._mute_rows[:, tokenizer.blank] = 0.0
         self._rate_hz = bundle.features.sample_rate_hz
         self._pcm = PcmDecoder(encoding, channels)
         self._resampler = StreamResampler(sample_rate, self._rate_hz)

@@ -31,7 +31,7 @@ Judged = tuple[tuple[float, float, float, float], bool]  # a word's features, an
 class Emission:
     """What the network said of an utterance, and what was said."""
 
-    log_probs: np.ndarray  # (steps, tokens)
+    log_probs: np.ndarray  # (steps, tokens), as `Recognizer.emissions` gives them for the method that is to decode
     reference: str
 
 
@@ -44,9 +44,9 @@ def decode(recognizer: Recognizer, emission: Emission, options: DecoderOptions) 
 
 def word_errors(recognizer: Recognizer, emissions: Sequence[Emission], options: DecoderOptions) -> ErrorCount:
     """Word errors of all utterances together."""
-    total = ErrorCount()
+    total, tokenizer = ErrorCount(), recognizer.tokenizer(options.method)
     for emission in emissions:
-        text = recognizer.bundle.tokenizer.decode(decode(recognizer, emission, options).tokens)
+        text = tokenizer.decode(decode(recognizer, emission, options).tokens)
         total += count_word_errors(emission.reference, text)
     return total
 

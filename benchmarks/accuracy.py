@@ -44,8 +44,10 @@ def main() -> None:
     for manifest in options.manifests:
         utterances = read_corpus(manifest)
         samples = SampleCache(manifest, utterances, recognizer.sample_rate_hz, options.cache)
-        emissions = [Emission(recognizer.emissions(samples[i]), u.text) for i, u in enumerate(utterances)]
-        errors = [word_errors(recognizer, emissions, way) for way in ways.values()]
+        errors = []
+        for method in ("greedy", "beam"):
+            emissions = [Emission(recognizer.emissions(samples[i], method), u.text) for i, u in enumerate(utterances)]
+            errors += [word_errors(recognizer, emissions, way) for way in ways.values() if way.method == method]
         rates = " | ".join(f"{100 * count.rate:.2f}" for count in errors)
         print(f"| {manifest.stem} | {errors[0].length} | {rates} |", flush=True)
     print(f"{time.monotonic() - started:.0f} s")

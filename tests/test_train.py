@@ -15,12 +15,14 @@ import pytest
 import torch
 
 import asr
-from asr.errors import ConfigError, DataError
+from asr.decoder import DecoderOptions
+from asr.errors import ConfigError, DataError, ModelError
 from asr.features import FeatureOptions
+from asr.tokens import Tokenizer
 from asr.train.augment import Augmenter, AugmentOptions
 from asr.train.batches import plan_epoch
 from asr.train.codec import through_mp3
-from asr.train.config import find_paths, load_config
+from asr.train.config import Config, find_paths, load_config
 from asr.train.corpus import SampleCache, read_corpus
 from asr.train.teacher import MISSING, distance, rows_of_line
 from asr.train.trainer import Trainer, train
@@ -138,6 +140,75 @@ def test_a_run_can_start_from_a_model(folder) -> None:
     path.write_text(path.read_text().replace("width = 32", "width = 16"))
     with pytest.raises(ConfigError, match="use its own"):
         Trainer(load_config(path), folder, folder / "third", "cpu")
+
+
+def with_pieces(path: Path, pieces: list[str]) -> Path:
+    """The configuration with a second output, of letters and these pieces of words."""
+    letters = Tokenizer.english_characters().tokens
+    Tokenizer([*letters, *pieces]).save(path.parent / "pieces.txt")
+    text = path.read_text().replace("pieces =", "# pieces =")
+    path.write_text(text.replace("[data]", '[data]\npieces = "pieces.txt"'))
+    return path
+
+
+@pytest.mark.parametrize("kernels", ["torch", "amx"])
+def test_a_second_output_learns_word_pieces(folder, kernels, clips) -> None:
+    """With word pieces the loss of both outputs goes well down; greedy decoding reads the pieces, the beam letters."""
+    path = with_pieces(write_config(folder, 40), ["the", "th", "er", "and", "in"])
+    path.write_text(path.read_text() + f'kernels = "{kernels}"\n')
+    config = load_config(path)
+
+    def share(pieces: float) -> Config:
+        return dataclasses.replace(config, training=dataclasses.replace(config.training, piece_weight=pieces))
+
+    try:
+        trainer = Trainer(config, folder, folder / "run", "cpu")
+    except ConfigError as error:
+        pytest.skip(str(error))
+    batch = next(iter(trainer._batches()))
+
+    def losses_apart() -> list[float]:
+        apart = [Trainer(share(weight), folder, folder / "apart", "cpu") for weight in (0.0, 1.0)]
+        for other in apart:
+            other.model.load_state_dict(trainer.model.state_dict())
+        return [other._train_step(batch) for other in apart]
+
+    before = losses_apart()
+    trainer.run()
+    assert all(now < 0.8 * then for now, then in zip(losses_apart(), before, strict=True))
+    recognizer = asr.load(folder / "run" / "model")
+    assert recognizer.bundle.model.options.pieces == 34
+    for method, tokens in (("greedy", 34), ("beam", 29)):
+        decoding = DecoderOptions(method=method)
+        stream = recognizer.stream(16_000, decoding=decoding, rules=())
+        events = [*stream.accept(clips[0].samples), *stream.finish()]
+        emissions = recognizer.emissions(clips[0].samples, method)
+        assert emissions.shape[1] == tokens
+        decoder = recognizer.make_decoder(decoding)
+        decoder.accept(emissions)
+        written = recognizer.tokenizer(method).decode(decoder.finals()[0].tokens)
+        assert " ".join(event.text for event in events[-1:]) == " ".join(written.split())
+
+
+def test_pieces_can_be_added_to_a_model_and_dropped(folder) -> None:
+    """A run may start from a model without pieces or with others: letters are taken over, new pieces begin as one."""
+    path = write_config(folder, 2)
+    train(load_config(path), folder, folder / "plain", "cpu")
+    plain = asr.load(folder / "plain" / "model").bundle.model.state_dict()["output.weight"]
+    path.write_text(path.read_text() + 'start = "plain/model"\n')
+    config = load_config(with_pieces(path, ["the", "in"]))
+    added = Trainer(config, folder, folder / "added", "cpu")
+    weight = added.model.state_dict()["output.weight"]
+    letters = list(Tokenizer.english_characters().tokens)
+    assert torch.equal(weight[:29], plain)
+    assert torch.equal(weight[29 + 29], plain[letters.index("e")])
+    added.run()
+    path.write_text(path.read_text().replace("plain/model", "added/model").replace("pieces =", "# pieces ="))
+    dropped = Trainer(load_config(path), folder, folder / "dropped", "cpu").model.state_dict()["output.weight"]
+    assert torch.equal(dropped, asr.load(folder / "added" / "model").bundle.model.state_dict()["output.weight"][:29])
+    (folder / "added" / "model" / "pieces.txt").unlink()
+    with pytest.raises(ModelError, match=r"pieces\.txt"):
+        asr.load(folder / "added" / "model")
 
 
 def write_teacher(folder: Path, dimensions: int = 3) -> Path:

@@ -53,7 +53,7 @@ def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         frames: ``(B, T, mels)`` float32, T a multiple of 3.
 
     Returns:
-        Logits ``(B, T // 3, tokens)``, and what the blocks and each layer give, ``(T // 3, B, width)`` each; bfloat16.
+        Logits ``(B, T // 3, outputs)``, and what the blocks and each layer give, ``(T // 3, B, width)`` each; bfloat16.
     """
     options = model.options
     batch, length, _ = frames.shape

@@ -33,6 +33,8 @@ class Batch:
     targets: Tensor  # (sum of lengths,): token ids of all lines, end to end
     target_lengths: Tensor  # (B,)
     seconds: float  # of speech in it, padding not counted
+    pieces: Tensor | None = None  # (sum of lengths,): the same texts as ids of word pieces
+    piece_lengths: Tensor | None = None  # (B,)
     teacher: Tensor | None = None  # (B, longest of steps, dimensions) int8, teacher.MISSING where there is nothing
 
 
@@ -124,9 +126,10 @@ class EpochBatches(Dataset[Batch]):
         mean: Tensor,
         delay: int,
         seed: tuple[int, int],
+        pieces: Tokenizer | None = None,
     ) -> None:
         self._corpus, self._plan, self._augmenter, self._tokenizer = corpus, plan, augmenter, tokenizer
-        self._mean, self._delay, self._seed = mean, delay, seed
+        self._mean, self._delay, self._seed, self._pieces = mean, delay, seed, pieces
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -147,8 +150,10 @@ class EpochBatches(Dataset[Batch]):
             ]
             if rows:
                 teacher.append(rows_of_line(rows, FRAME_REDUCTION))
-            texts.append(self._tokenizer.encode(" ".join(t for i in line if (t := self._corpus.utterances[i].text))))
-        return collate(lines, texts, self._delay, self._augmenter.features.hop_ms, seconds, teacher)
+            texts.append(" ".join(t for i in line if (t := self._corpus.utterances[i].text)))
+        targets = [self._tokenizer.encode(text) for text in texts]
+        pieces = None if self._pieces is None else [self._pieces.encode(text) for text in texts]
+        return collate(lines, targets, self._delay, self._augmenter.features.hop_ms, seconds, teacher, pieces)
 
 
 def collate(
@@ -158,6 +163,7 @@ def collate(
     hop_ms: float,
     seconds: float,
     teacher: Sequence[Tensor] = (),
+    pieces: Sequence[list[int]] | None = None,
 ) -> Batch:
     """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included.
 
@@ -176,11 +182,11 @@ def collate(
         features = torch.full(shape, MISSING, dtype=torch.int8)
         for i, rows in enumerate(teacher):
             features[i, : len(rows)] = rows
-    return Batch(
-        frames=frames,
-        steps=steps,
-        targets=torch.tensor([token for text in texts for token in text], dtype=torch.long),
-        target_lengths=torch.tensor([len(text) for text in texts]),
-        seconds=seconds,
-        teacher=features,
-    )
+    targets, target_lengths = _end_to_end(texts)
+    piece_targets, piece_lengths = (None, None) if pieces is None else _end_to_end(pieces)
+    return Batch(frames, steps, targets, target_lengths, seconds, piece_targets, piece_lengths, features)
+
+
+def _end_to_end(texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    joined = [token for text in texts for token in text]
+    return torch.tensor(joined, dtype=torch.long), torch.tensor([len(text) for text in texts])

@@ -28,6 +28,7 @@ class DataOptions:
     dev: tuple[str, ...] = ()  # the same, for the word error rates shown while training
     noise: tuple[str, ...] = ()  # tar files of background recordings
     rooms: tuple[str, ...] = ()  # tar files of room impulse responses
+    pieces: str = ""  # file of word pieces for a second output, one a line, such as a model's pieces.txt; empty: none
     cache: str = ".cache"  # folder for decoded samples: 115 MB an hour
     min_s: float = 0.2  # shorter utterances are left out
     max_s: float = 25.0  # longer ones too: one would set the memory of a batch
@@ -48,6 +49,7 @@ class TrainingOptions:
     weight_decay: float = 0.01  # AdamW's
     clip: float = 2.0  # largest norm of a gradient
     middle_weight: float = 0.3  # share of the loss that the middle CTC output has
+    piece_weight: float = 0.75  # share of the rest that the word pieces have, if there are any
     sorted_epochs: int = 1  # first epochs that go from short to long utterances: CTC finds its alignment faster
     join: float = 0.1  # share of utterances joined into longer lines, so that the state learns to run on
     join_s: float = 10.0  # longest joined line

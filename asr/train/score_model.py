@@ -30,7 +30,8 @@ def score_batches(
         frames = batch.frames.to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             logits, _ = model(frames, model.initial_state(len(indices)))
-        best = logits[:, delay:].argmax(dim=-1).cpu()
+        # Word pieces, if the model has them, are its last outputs; the tokenizer is then theirs.
+        best = logits[:, delay:, -len(tokenizer) :].argmax(dim=-1).cpu()
         for row, (index, reference) in enumerate(zip(indices, references, strict=True)):
             texts[index] = greedy_text(best[row, : int(batch.steps[row])], tokenizer)
             words += count_word_errors(reference, texts[index])

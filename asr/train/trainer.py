@@ -60,7 +60,9 @@ class Trainer:
         self.base, self.output = base, output
         output.mkdir(parents=True, exist_ok=True)
         self.tokenizer = Tokenizer.english_characters()
-        self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer)))
+        self.pieces = Tokenizer.load(base / config.data.pieces) if config.data.pieces else None
+        pieces = 0 if self.pieces is None else len(self.pieces)
+        self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer), pieces=pieces))
         rate = config.features.sample_rate_hz
         cache = base / config.data.cache
         teacher = base / config.teacher.folder if config.teacher.folder else None
@@ -148,12 +150,13 @@ class Trainer:
         model.to(self.device).eval()
         for name, corpus in self.dev.items():
             _, words, characters = score_batches(
-                model, self._dev_batches(corpus), self.tokenizer, self.config.training.bf16
+                model, self._dev_batches(corpus), self.pieces or self.tokenizer, self.config.training.bf16
             )
             rates[name] = round(100 * words.rate, 2)
             rates[f"{name} cer"] = round(100 * characters.rate, 2)
         self._log(wer=rates)
-        save_bundle(self.output / "model", model.cpu(), self.config.features, self.tokenizer, self._provenance())
+        folder, features = self.output / "model", self.config.features
+        save_bundle(folder, model.cpu(), features, self.tokenizer, self._provenance(), self.pieces)
 
     def _provenance(self) -> dict[str, Any]:
         """What the model's folder says of its making: the configuration, with names of data in place of this
@@ -164,7 +167,7 @@ class Trainer:
         return {
             **to_tables(self.config),
             "teacher": {**dataclasses.asdict(self.config.teacher), "folder": Path(self.config.teacher.folder).name},
-            "data": {**names, "min_s": data.min_s, "max_s": data.max_s},
+            "data": {**names, "pieces": Path(data.pieces).name, "min_s": data.min_s, "max_s": data.max_s},
             "run": {"steps": self.step, "hours": round(self.hours, 2), "hours_heard": round(self.seconds / 3600, 1)},
         }
 
@@ -183,7 +186,11 @@ class Trainer:
                 logits, inner, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
             middle = None if self.model.middle is None else self.model.middle(inner[0]).transpose(0, 1)
         ctc = amx.ctc if options.kernels == "amx" else _ctc
-        loss = _of_batch(ctc, logits[:, delay:], batch)
+        letters = len(self.tokenizer)
+        loss = _of_batch(ctc, logits[:, delay:, :letters], batch)
+        if batch.pieces is not None and batch.piece_lengths is not None:
+            weight, texts = options.piece_weight, (batch.pieces, batch.piece_lengths)
+            loss = (1 - weight) * loss + weight * _of_batch(ctc, logits[:, delay:, letters:], batch, texts)
         if middle is not None:
             weight = options.middle_weight
             loss = (1 - weight) * loss + weight * _of_batch(ctc, middle[:, delay:], batch)
@@ -256,6 +263,7 @@ class Trainer:
                 self.model.mean.cpu(),
                 self.config.model.delay,
                 (options.seed, self.epoch),
+                self.pieces,
             )
             # Each process takes its share of the epoch; the few batches that do not divide evenly are left out.
             even = len(plan) - len(plan) % self.processes
@@ -288,10 +296,18 @@ class Trainer:
         """Take over a finished model's weights. Its middle output was not kept: that one starts afresh."""
         start = load_bundle(folder)
         ours = dataclasses.replace(self.config.model, middle_ctc=False)
-        comparable = dataclasses.replace(start.model.options, dropout=ours.dropout)
+        comparable = dataclasses.replace(start.model.options, dropout=ours.dropout, pieces=ours.pieces)
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
-        self.model.load_state_dict(start.model.state_dict(), strict=False)
+        values = start.model.state_dict()
+        ours_of_pieces, theirs = (None if t is None else t.tokens for t in (self.pieces, start.pieces))
+        if ours_of_pieces != theirs:
+            # A piece that was never trained begins as the letter that it ends with.
+            last = [start.tokenizer.encode(token[-1])[0] if i else 0 for i, token in enumerate(ours_of_pieces or ())]
+            for name in ("output.weight", "output.bias"):
+                letters = values[name][: len(start.tokenizer)]
+                values[name] = torch.cat([letters, letters[last]])
+        self.model.load_state_dict(values, strict=False)
 
     def _measure_normalisation(self) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(self.config.training.seed)
@@ -382,9 +398,11 @@ def _make_optimisers(
     return [muon, adamw]
 
 
-def _of_batch(ctc: Callable[..., Tensor], logits: Tensor, batch: Batch) -> Tensor:
-    """CTC loss per target token of ``(B, T, tokens)`` logits."""
-    parts = (part.to(logits.device) for part in (batch.steps, batch.targets, batch.target_lengths))
+def _of_batch(
+    ctc: Callable[..., Tensor], logits: Tensor, batch: Batch, texts: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """CTC loss per letter of ``(B, T, tokens)`` logits, of the batch's texts as letters or as other tokens."""
+    parts = (part.to(logits.device) for part in (batch.steps, *(texts or (batch.targets, batch.target_lengths))))
     return ctc(logits, *parts) / max(1, int(batch.target_lengths.sum()))
 
 
