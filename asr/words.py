@@ -74,17 +74,21 @@ class WordBuilder:
 
     def _split(self, hypothesis: Hypothesis) -> Iterator[tuple[str, int, int, list[float]]]:
         """Text, first and last step, and letters' log probabilities of each word."""
-        letters, steps, log_probs = "", [0], [0.0]
+        letters, steps, log_probs, free = "", [0], [0.0], 0
         for token, step, log_prob in zip(hypothesis.tokens, hypothesis.steps, hypothesis.log_probs, strict=True):
-            for char in self.tokenizer.tokens[token]:
+            written = self.tokenizer.tokens[token]
+            for place, char in enumerate(written, 1):
                 if char != " ":
                     if not letters:
                         steps, log_probs = [], []
                     letters += char
-                    steps.append(step)
+                    # A word piece is heard with its last letter. Beside letters of the same speech, those before
+                    # it come about a step apart; not before what was heard last.
+                    steps.append(min(step, max(step - len(written) + place, free)))
                     log_probs.append(log_prob)
                 elif letters:
                     yield letters, steps[0], steps[-1], log_probs
                     letters = ""
+            free = step + 1
         if letters:
             yield letters, steps[0], steps[-1], log_probs

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.decoder import Hypothesis
 from asr.errors import DataError, ModelError
 from asr.normalize import normalize
 from asr.score import count_errors, count_word_errors
 from asr.tokens import BLANK, Tokenizer
+from asr.words import Calibration, WordBuilder
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,11 @@ def test_word_errors() -> None:
     count = count_word_errors("one two three four", "one too four five")
     assert count.rate == 0.75
     assert count_word_errors("", "").rate == 0.0
+
+
+def test_a_piece_of_a_word_is_heard_with_its_last_letter() -> None:
+    """Letters before it count as heard a step apart, but not before the token before it."""
+    tokenizer = Tokenizer([BLANK, " ", "a", "b", "abb"])
+    hypothesis = Hypothesis((4, 3, 1, 4, 2), (10, 14, 15, 17, 18), (-0.1,) * 5, 0.0)
+    words = WordBuilder(tokenizer, Calibration(), 0.03).words(hypothesis, 1.0, 100.0)
+    assert [(word.text, word.start_s, word.end_s) for word in words] == [("abbb", 1.24, 1.45), ("abba", 1.48, 1.57)]
