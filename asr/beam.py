@@ -17,7 +17,7 @@ from asr import beam_search as core
 from asr.beam_search import CANDIDATE, HYPOTHESIS, MARK, NODE, TOKEN, Search, Tokens
 from asr.decoder import DecoderOptions, Hypothesis
 from asr.errors import ConfigError
-from asr.hotwords import HotWord, build_automaton, no_hot_words
+from asr.hotwords import HotWord, build_automaton
 from asr.lm import LanguageModel
 from asr.tokens import Tokenizer
 
@@ -79,7 +79,7 @@ class BeamDecoder:
             settled=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
             text=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
             tokens=_spell_tokens(tokenizer, space, (lm or _NO_LM).letters),
-            hot=no_hot_words(tokenizer.alphabet),
+            hot=build_automaton((), tokenizer),
             lm=(lm or _NO_LM).arrays,
             has_lm=lm is not None,
         )
@@ -124,7 +124,7 @@ class BeamDecoder:
         h, nodes = s.hypotheses, s.nodes
         s.counts[:] = 1, 1, 0, 0, -1, 0, 0, 0, 0
         nodes.before[0], nodes.token[0], nodes.depth[0], nodes.key[0] = -1, token, 0, 0
-        nodes.bonus[0], nodes.spelling[0], nodes.close[0], nodes.written[0] = 0.0, 0, 0.0, 0
+        nodes.bonus[0], nodes.spelling[0], nodes.close[0] = 0.0, 0, 0.0
         s.history[0] = -1
         s.history[0, -1:] = 1  # <s>
         h.node[0], h.blank[0], h.token[0], h.best_blank[0], h.best_token[0] = 0, blank, sounding, blank, sounding

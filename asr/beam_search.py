@@ -46,7 +46,6 @@ NODE = np.dtype(  # of the prefix tree; node 0 is the root: all text before it i
         ("spelling", np.int32),  # place of the unfinished word in the spelling trie, or OUTSIDE
         ("hot", np.int32),  # state of the hot-word automaton
         ("key", np.uint64),  # hash of the tokens, by which equal texts are found
-        ("written", np.uint64),  # hash of the letters: the same however the text is cut into tokens
         ("bonus", np.float64),  # what the language model and the hot words add
         ("close", np.float64),  # what closing the word here adds to the bonus; NaN until it is asked for
     ],
@@ -231,21 +230,19 @@ def _bonus_after(s: Search, node: int, token: int) -> float:
     elif s.has_lm:
         bonus += _ahead(s, _spelling_after(s, node, token)) - _ahead(s, s.nodes.spelling[node])
     if len(s.hot.begun) > 1:
-        state = s.nodes.hot[node]
-        bonus -= s.hot.begun[state]
-        for i in range(s.tokens.length[token]):
-            state = s.hot.next[state, s.tokens.letters[token, i]]
-            bonus += s.hot.earned[state]
-        bonus += s.hot.begun[state]
+        then, earned = _hot_after(s, node, token)
+        bonus += earned + s.hot.begun[then] - s.hot.begun[s.nodes.hot[node]]
     return bonus
 
 
 @_jit
-def _hot_after(s: Search, node: int, token: int) -> int:
-    state = s.nodes.hot[node]
+def _hot_after(s: Search, node: int, token: int) -> tuple[int, float]:
+    """The hot-word automaton's state after one more token, and what the phrases earned that its letters complete."""
+    state, earned = s.nodes.hot[node], 0.0
     for i in range(s.tokens.length[token]):
         state = s.hot.next[state, s.tokens.letters[token, i]]
-    return state
+        earned += s.hot.earned[state]
+    return state, earned
 
 
 @_jit
@@ -259,11 +256,7 @@ def _new_node(s: Search, before: int, token: int, bonus: float) -> int:
     nodes.key[node] = _key(nodes.key[before], token)
     nodes.bonus[node] = bonus
     nodes.close[node] = math.nan
-    nodes.hot[node] = _hot_after(s, before, token)
-    written = nodes.written[before]
-    for i in range(s.tokens.length[token]):
-        written = _key(written, s.tokens.letters[token, i])
-    nodes.written[node] = written
+    nodes.hot[node] = _hot_after(s, before, token)[0]
     words = s.history.shape[1]
     if token == s.tokens.space and nodes.depth[before] > 0:
         for i in range(words - 1):
@@ -648,7 +641,7 @@ def final_score(s: Search, i: int) -> float:
     if s.nodes.token[node] != s.tokens.space:
         score += close_word(s, node)
         if len(s.hot.begun) > 1 and s.tokens.space >= 0:
-            score += s.hot.earned[_hot_after(s, node, s.tokens.space)]
+            score += _hot_after(s, node, s.tokens.space)[1]
     return score - s.hot.begun[s.nodes.hot[node]]
 
 
@@ -660,4 +653,10 @@ def final_texts(s: Search, scores: np.ndarray, keys: np.ndarray) -> None:
         node = s.hypotheses.node[i]
         if node > 0 and s.nodes.token[node] == s.tokens.space:
             node = s.nodes.before[node]
-        keys[i] = s.nodes.written[node]
+        # Of its letters, from the last to the first: the same however the text is cut into tokens.
+        keys[i] = 0
+        while node > 0:
+            token = s.nodes.token[node]
+            for place in range(s.tokens.length[token] - 1, -1, -1):
+                keys[i] = _key(keys[i], s.tokens.letters[token, place])
+            node = s.nodes.before[node]

@@ -172,6 +172,11 @@ class StreamingFbank:
             return self._need - left
         return -(left - self._need) % self._advance
 
+    @property
+    def spread(self) -> float:
+        """How far the samples of the next block lie apart, its greatest less its least. Only when `ready`."""
+        return float(np.ptp(self._buffer[self._start : self._start + self._need]))
+
     def take(self) -> Tensor:
         """The next block, ``(block_frames, mels)``. Only when `ready`."""
         return self._fbank(self.take_windows())

@@ -35,10 +35,6 @@ class HotWord:
             raise ConfigError(f"hot word {self.phrase!r}: boost {self.boost} is not within -100 to 100")
 
 
-def no_hot_words(alphabet: str) -> HotArrays:
-    return HotArrays(np.zeros((1, len(alphabet)), dtype=np.int32), np.zeros(1), np.zeros(1))
-
-
 def build_automaton(
     hot_words: Iterable[HotWord],
     tokenizer: Tokenizer,

@@ -179,20 +179,21 @@ class AcousticModel(nn.Module):
             c=like.new_zeros(batch, o.layers, o.width if o.cell == "lstm" else 0),
         )
 
-    def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+    def forward(self, frames: Tensor, state: ModelState, pieces: bool = True) -> tuple[Tensor, ModelState]:
         """Advance a batch by some frames.
 
         Args:
             frames: log-mel frames, shape ``(B, T, mels)``, T a multiple of 3.
             state: the state that the last call returned, or `initial_state`.
+            pieces: whether the logits of the word pieces are wanted.
 
         Returns:
-            Logits ``(B, T // 3, outputs)`` and the new state. Logits come `ModelOptions.delay` steps
-            late: a stream's first ``delay`` outputs speak of nothing and are to be dropped, and
-            ``3 * delay`` more frames must be fed after its end to get its last ones.
+            Logits ``(B, T // 3, outputs)``, or only those of the tokens, and the new state. Logits come
+            `ModelOptions.delay` steps late: a stream's first ``delay`` outputs speak of nothing and are to be
+            dropped, and ``3 * delay`` more frames must be fed after its end to get its last ones.
         """
         logits, _, state = self.run(frames, state)
-        return logits, state
+        return (logits if pieces else logits[:, :, : self.options.tokens]), state
 
     def run(self, frames: Tensor, state: ModelState) -> tuple[Tensor, list[Tensor], ModelState]:
         """As `forward`, and what training needs besides.

@@ -96,6 +96,7 @@ class QuantizedModel:
         )
         self._norm = (_array(model.norm.weight), _array(model.norm.bias))
         self._output = _quantize(model.output.weight, model.output.bias)
+        self._letters = _Linear(*(part[: options.tokens] for part in self._output))
         self.cell_code = _CELL_CODES[options.cell]
         self._batch = BatchKernel(self)
 
@@ -103,15 +104,16 @@ class QuantizedModel:
         """See `AcousticModel.initial_state`."""
         return self._initial(batch)
 
-    def __call__(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """See `AcousticModel.forward`."""
+    def __call__(self, frames: Tensor, state: ModelState, pieces: bool = True) -> tuple[Tensor, ModelState]:
+        """See `AcousticModel.forward`. Without pieces, no time is spent on them."""
         from asr.quantized_batch import is_faster
 
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
         after = ModelState(*(part.clone(memory_format=torch.contiguous_format) for part in state.tensors()))
-        logits = torch.empty(batch, steps, self.options.outputs)
+        output = self._output if pieces else self._letters
+        logits = torch.empty(batch, steps, len(output.weight))
         if is_faster(batch):
             arrays = (frames.contiguous(), *after.tensors(), logits)
             self._batch.advance(*(array.numpy() for array in arrays))
@@ -128,7 +130,7 @@ class QuantizedModel:
             self._inputs,
             self._memory,
             self._norm,
-            self._output,
+            output,
             self.cell_code,
         )
         return logits, after

@@ -51,6 +51,7 @@ class BatchKernel:
         self._inputs = [_turned(weight) for weight in model._inputs.weight]
         self._memory = [_turned(weight) for weight in model._memory.weight]
         self._output = _turned(model._output.weight)
+        self._letters = _turned(model._letters.weight)
 
     def advance(
         self,
@@ -104,9 +105,10 @@ class BatchKernel:
                 )  # fmt: skip
             h[:, layer], c[:, layer] = hidden, cell
         _normed_rows(z, m._norm[0], m._norm[1], rows.values, rows.scale)
-        _finish(
-            rows.times(self._output), m._output.scale, m._output.bias, rows.scale, logits.reshape(batch * steps, -1)
-        )
+        written = logits.reshape(batch * steps, -1)
+        whole = written.shape[1] == len(m._output.weight)
+        output, turned = (m._output, self._output) if whole else (m._letters, self._letters)
+        _finish(rows.times(turned), output.scale, output.bias, rows.scale, written)
 
 
 class _Rows:

@@ -261,7 +261,8 @@ class Recognizer:
         if heard:
             with torch.inference_mode():
                 frames = self.fbank.blocks(torch.stack([windows for _, windows in heard]))
-                logits, state = self._model(frames, ModelState.stack([stream._state for stream, _ in heard]))
+                before = ModelState.stack([stream._state for stream, _ in heard])
+                logits, state = self._model(frames, before, any(stream._reads_pieces for stream, _ in heard))
             letters = len(self.bundle.tokenizer)
             log_probs = _log_softmax(logits.numpy()[:, :, :letters])
             for i, ((stream, _), own) in enumerate(zip(heard, state.split(), strict=True)):
@@ -436,10 +437,8 @@ class Stream:
 
     def _take_block(self) -> Tensor:
         self._blocks += 1
-        windows = self._fbank.take_windows()
-        still = float(windows.max() - windows.min()) <= _MUTE_SPREAD
-        self._still_blocks = self._still_blocks + 1 if still else 0
-        return windows
+        self._still_blocks = self._still_blocks + 1 if self._fbank.spread <= _MUTE_SPREAD else 0
+        return self._fbank.take_windows()
 
     def _absorb(self, log_probs: np.ndarray) -> list[Event]:
         """Decode one block, ``(steps, tokens)``, and return what it brings."""

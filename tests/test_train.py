@@ -146,8 +146,7 @@ def with_pieces(path: Path, pieces: list[str]) -> Path:
     """The configuration with a second output, of letters and these pieces of words."""
     letters = Tokenizer.english_characters().tokens
     Tokenizer([*letters, *pieces]).save(path.parent / "pieces.txt")
-    text = path.read_text().replace("pieces =", "# pieces =")
-    path.write_text(text.replace("[data]", '[data]\npieces = "pieces.txt"'))
+    path.write_text(path.read_text().replace("[data]", '[data]\npieces = "pieces.txt"'))
     return path
 
 

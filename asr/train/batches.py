@@ -33,8 +33,7 @@ class Batch:
     targets: Tensor  # (sum of lengths,): token ids of all lines, end to end
     target_lengths: Tensor  # (B,)
     seconds: float  # of speech in it, padding not counted
-    pieces: Tensor | None = None  # (sum of lengths,): the same texts as ids of word pieces
-    piece_lengths: Tensor | None = None  # (B,)
+    pieces: tuple[Tensor, Tensor] | None = None  # targets and their lengths again, as word pieces
     teacher: Tensor | None = None  # (B, longest of steps, dimensions) int8, teacher.MISSING where there is nothing
 
 
@@ -182,9 +181,8 @@ def collate(
         features = torch.full(shape, MISSING, dtype=torch.int8)
         for i, rows in enumerate(teacher):
             features[i, : len(rows)] = rows
-    targets, target_lengths = _end_to_end(texts)
-    piece_targets, piece_lengths = (None, None) if pieces is None else _end_to_end(pieces)
-    return Batch(frames, steps, targets, target_lengths, seconds, piece_targets, piece_lengths, features)
+    as_pieces = None if pieces is None else _end_to_end(pieces)
+    return Batch(frames, steps, *_end_to_end(texts), seconds, as_pieces, features)
 
 
 def _end_to_end(texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:

@@ -188,9 +188,9 @@ class Trainer:
         ctc = amx.ctc if options.kernels == "amx" else _ctc
         letters = len(self.tokenizer)
         loss = _of_batch(ctc, logits[:, delay:, :letters], batch)
-        if batch.pieces is not None and batch.piece_lengths is not None:
-            weight, texts = options.piece_weight, (batch.pieces, batch.piece_lengths)
-            loss = (1 - weight) * loss + weight * _of_batch(ctc, logits[:, delay:, letters:], batch, texts)
+        if batch.pieces is not None:
+            weight = options.piece_weight
+            loss = (1 - weight) * loss + weight * _of_batch(ctc, logits[:, delay:, letters:], batch, batch.pieces)
         if middle is not None:
             weight = options.middle_weight
             loss = (1 - weight) * loss + weight * _of_batch(ctc, middle[:, delay:], batch)
@@ -300,10 +300,10 @@ class Trainer:
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
         values = start.model.state_dict()
-        ours_of_pieces, theirs = (None if t is None else t.tokens for t in (self.pieces, start.pieces))
-        if ours_of_pieces != theirs:
+        wanted, there = (None if t is None else t.tokens for t in (self.pieces, start.pieces))
+        if wanted != there:
             # A piece that was never trained begins as the letter that it ends with.
-            last = [start.tokenizer.encode(token[-1])[0] if i else 0 for i, token in enumerate(ours_of_pieces or ())]
+            last = [start.tokenizer.encode(token[-1])[0] if i else 0 for i, token in enumerate(wanted or ())]
             for name in ("output.weight", "output.bias"):
                 letters = values[name][: len(start.tokenizer)]
                 values[name] = torch.cat([letters, letters[last]])
