@@ -35,7 +35,7 @@ class ErrorCount:
         )
 
 
-def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCount:
+def count_errors(reference: Sequence[object], hypothesis: Sequence[object]) -> ErrorCount:
     """The fewest edits between two sequences (Levenshtein), split by kind.
 
     Pass ``text.split()`` for words, or the text itself for characters.

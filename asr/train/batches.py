@@ -19,6 +19,7 @@ from asr.model import FRAME_REDUCTION
 from asr.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.corpus import SampleCache, Utterance
+from asr.train.targets import Targets
 from asr.train.teacher import MISSING, TeacherRows, rows_of_line
 
 _TAIL_MS = 90  # silence after the last word of a line: a word's last sound must not need to be the last frame
@@ -121,13 +122,13 @@ class EpochBatches(Dataset[Batch]):
         corpus: Corpus,
         plan: list[list[list[int]]],
         augmenter: Augmenter,
-        tokenizer: Tokenizer,
+        targets: Targets,
         mean: Tensor,
         delay: int,
         seed: tuple[int, int],
         pieces: Tokenizer | None = None,
     ) -> None:
-        self._corpus, self._plan, self._augmenter, self._tokenizer = corpus, plan, augmenter, tokenizer
+        self._corpus, self._plan, self._augmenter, self._targets = corpus, plan, augmenter, targets
         self._mean, self._delay, self._seed, self._pieces = mean, delay, seed, pieces
 
     def __len__(self) -> int:
@@ -150,7 +151,7 @@ class EpochBatches(Dataset[Batch]):
             if rows:
                 teacher.append(rows_of_line(rows, FRAME_REDUCTION))
             texts.append(" ".join(t for i in line if (t := self._corpus.utterances[i].text)))
-        targets = [self._tokenizer.encode(text) for text in texts]
+        targets = [self._targets.encode(text) for text in texts]
         pieces = None if self._pieces is None else [self._pieces.encode(text) for text in texts]
         return collate(lines, targets, self._delay, self._augmenter.features.hop_ms, seconds, teacher, pieces)
 

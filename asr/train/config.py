@@ -28,6 +28,7 @@ class DataOptions:
     dev: tuple[str, ...] = ()  # the same, for the word error rates shown while training
     noise: tuple[str, ...] = ()  # tar files of background recordings
     rooms: tuple[str, ...] = ()  # tar files of room impulse responses
+    lexicon: str = ""  # file of pronunciations, a word and its phonemes a line: the network then writes phonemes; empty: letters
     pieces: str = ""  # file of word pieces for a second output, one a line, such as a model's pieces.txt; empty: none
     cache: str = ".cache"  # folder for decoded samples: 115 MB an hour
     min_s: float = 0.2  # shorter utterances are left out

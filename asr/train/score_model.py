@@ -11,6 +11,7 @@ from asr.model import AcousticModel
 from asr.score import ErrorCount, count_errors, count_word_errors
 from asr.tokens import Tokenizer
 from asr.train.batches import Batch
+from asr.train.targets import Targets
 
 
 def greedy_text(best: Tensor, tokenizer: Tokenizer) -> str:
@@ -20,20 +21,25 @@ def greedy_text(best: Tensor, tokenizer: Tokenizer) -> str:
 
 @torch.inference_mode()
 def score_batches(
-    model: AcousticModel, batches: Iterable[tuple[list[int], list[str], Batch]], tokenizer: Tokenizer, bf16: bool
-) -> tuple[dict[int, str], ErrorCount, ErrorCount]:
-    """Hypotheses by utterance index, word errors and character errors."""
-    device, delay = model.output.weight.device, model.options.delay
-    texts: dict[int, str] = {}
-    words, characters = ErrorCount(), ErrorCount()
+    model: AcousticModel,
+    batches: Iterable[tuple[list[int], list[str], Batch]],
+    targets: Targets,
+    pieces: Tokenizer | None,
+    bf16: bool,
+) -> dict[str, ErrorCount]:
+    """Errors of greedy decoding: ``tokens`` of the first output, and ``words`` of word pieces or else of letters."""
+    device, delay, count = model.output.weight.device, model.options.delay, len(targets.tokenizer)
+    tokens, words = ErrorCount(), ErrorCount()
     for indices, references, batch in batches:
         frames = batch.frames.to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits, _ = model(frames, model.initial_state(len(indices)))
-        # Word pieces, if the model has them, are its last outputs; the tokenizer is then theirs.
-        best = logits[:, delay:, -len(tokenizer) :].argmax(dim=-1).cpu()
-        for row, (index, reference) in enumerate(zip(indices, references, strict=True)):
-            texts[index] = greedy_text(best[row, : int(batch.steps[row])], tokenizer)
-            words += count_word_errors(reference, texts[index])
-            characters += count_errors(reference, texts[index])
-    return texts, words, characters
+            logits = model(frames, model.initial_state(len(indices)))[0][:, delay:]
+        first = logits[:, :, :count].argmax(dim=-1).cpu()
+        last = first if pieces is None else logits[:, :, count:].argmax(dim=-1).cpu()
+        for row, reference in enumerate(references):
+            steps = int(batch.steps[row])
+            if expected := targets.encode(reference):
+                ids = torch.unique_consecutive(first[row, :steps]).tolist()
+                tokens += count_errors(expected, [i for i in ids if i != targets.tokenizer.blank])
+            words += count_word_errors(reference, greedy_text(last[row, :steps], pieces or targets.tokenizer))
+    return {"tokens": tokens, "words": words}

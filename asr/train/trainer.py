@@ -33,6 +33,7 @@ from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
 from asr.train.score_model import score_batches
+from asr.train.targets import LetterTargets, PhonemeTargets, Targets
 from asr.train.teacher import Student, TeacherRows, distance
 
 _NORMALISATION_UTTERANCES = 400  # enough for a mean and a deviation per mel bin
@@ -59,7 +60,9 @@ class Trainer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.base, self.output = base, output
         output.mkdir(parents=True, exist_ok=True)
-        self.tokenizer = Tokenizer.english_characters()
+        lexicon = config.data.lexicon
+        self.targets: Targets = PhonemeTargets(base / lexicon) if lexicon else LetterTargets()
+        self.tokenizer = self.targets.tokenizer
         self.pieces = Tokenizer.load(base / config.data.pieces) if config.data.pieces else None
         pieces = 0 if self.pieces is None else len(self.pieces)
         self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer), pieces=pieces))
@@ -149,11 +152,10 @@ class Trainer:
         model.load_state_dict({name: value.cpu() for name, value in self.average.items()})
         model.to(self.device).eval()
         for name, corpus in self.dev.items():
-            _, words, characters = score_batches(
-                model, self._dev_batches(corpus), self.pieces or self.tokenizer, self.config.training.bf16
+            score = score_batches(
+                model, self._dev_batches(corpus), self.targets, self.pieces, self.config.training.bf16
             )
-            rates[name] = round(100 * words.rate, 2)
-            rates[f"{name} cer"] = round(100 * characters.rate, 2)
+            rates |= {f"{name} {what}": round(100 * errors.rate, 2) for what, errors in score.items()}
         self._log(wer=rates)
         folder, features = self.output / "model", self.config.features
         save_bundle(folder, model.cpu(), features, self.tokenizer, self._provenance(), self.pieces)
@@ -259,7 +261,7 @@ class Trainer:
                 self.corpus,
                 plan,
                 self.augmenter,
-                self.tokenizer,
+                self.targets,
                 self.model.mean.cpu(),
                 self.config.model.delay,
                 (options.seed, self.epoch),
@@ -283,10 +285,13 @@ class Trainer:
         step_s = FRAME_REDUCTION * self.config.features.hop_ms / 1000
         chosen = []
         for i, utterance in enumerate(self.corpus.utterances):
-            text, seconds = utterance.text, float(self.corpus.seconds[i])
+            seconds = float(self.corpus.seconds[i])
+            tokens = self.targets.encode(utterance.text)
+            if not tokens:
+                continue
             # CTC needs a step per token and one more between two that are equal.
-            needed = len(text) + sum(a == b for a, b in itertools.pairwise(text))
-            if text and data.min_s <= seconds <= data.max_s and needed * step_s <= seconds / fastest:
+            needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
+            if data.min_s <= seconds <= data.max_s and needed * step_s <= seconds / fastest:
                 chosen.append(i)
         if not chosen:
             raise DataError("no utterance is left to train on: check [data] min_s and max_s, and the transcripts")
@@ -296,7 +301,9 @@ class Trainer:
         """Take over a finished model's weights. Its middle output was not kept: that one starts afresh."""
         start = load_bundle(folder)
         ours = dataclasses.replace(self.config.model, middle_ctc=False)
-        comparable = dataclasses.replace(start.model.options, dropout=ours.dropout, pieces=ours.pieces)
+        comparable = dataclasses.replace(
+            start.model.options, dropout=ours.dropout, tokens=ours.tokens, pieces=ours.pieces
+        )
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
         values = start.model.state_dict()
@@ -307,6 +314,11 @@ class Trainer:
             for name in ("output.weight", "output.bias"):
                 letters = values[name][: len(start.tokenizer)]
                 values[name] = torch.cat([letters, letters[last]])
+        if start.tokenizer.tokens != self.tokenizer.tokens:
+            # What was not trained yet begins with this model's random weights.
+            for name, fresh in (("output.weight", self.model.output.weight), ("output.bias", self.model.output.bias)):
+                pieces = values[name][len(start.tokenizer) :]
+                values[name] = torch.cat([fresh[: len(self.tokenizer)].detach(), pieces])
         self.model.load_state_dict(values, strict=False)
 
     def _measure_normalisation(self) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,56 @@
+"""What the first output learns to write of a transcript: its letters, or the phonemes of its words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from asr.errors import DataError
+from asr.tokens import BLANK, Tokenizer
+
+
+class Targets(Protocol):
+    """A transcript as token ids."""
+
+    tokenizer: Tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a normalised text; none if it cannot be written with them, or is empty."""
+
+
+class LetterTargets:
+    """Every character is a token."""
+
+    def __init__(self) -> None:
+        self.tokenizer = Tokenizer.english_characters()
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+
+class PhonemeTargets:
+    """Every word is the first of its pronunciations.
+
+    Args:
+        path: text file with a word and its phonemes a line, the most usual pronunciation of a word first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        words: dict[str, list[str]] = {}
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the pronunciations {path}: {error}") from error
+        for line in lines:
+            word, *phonemes = line.split()
+            words.setdefault(word, phonemes)
+        symbols = sorted({phoneme for phonemes in words.values() for phoneme in phonemes})
+        self.tokenizer = Tokenizer([BLANK, *symbols])
+        ids = {symbol: index for index, symbol in enumerate(self.tokenizer.tokens)}
+        self._words = {word: [ids[phoneme] for phoneme in phonemes] for word, phonemes in words.items()}
+
+    def encode(self, text: str) -> list[int]:
+        words = text.split()
+        if any(word not in self._words for word in words):
+            return []
+        return [phoneme for word in words for phoneme in self._words[word]]
