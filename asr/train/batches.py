@@ -19,6 +19,7 @@ from asr.model import FRAME_REDUCTION
 from asr.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.corpus import SampleCache, Utterance
+from asr.train.phone_graph import PhoneGraph
 from asr.train.targets import Targets
 from asr.train.teacher import MISSING, TeacherRows, rows_of_line
 
@@ -34,6 +35,7 @@ class Batch:
     targets: Tensor  # (sum of lengths,): token ids of all lines, end to end
     target_lengths: Tensor  # (B,)
     seconds: float  # of speech in it, padding not counted
+    graphs: tuple[PhoneGraph, ...] = ()  # all ways of saying the lines, if the tokens are phonemes
     pieces: tuple[Tensor, Tensor] | None = None  # targets and their lengths again, as word pieces
     teacher: Tensor | None = None  # (B, longest of steps, dimensions) int8, teacher.MISSING where there is nothing
 
@@ -153,7 +155,8 @@ class EpochBatches(Dataset[Batch]):
             texts.append(" ".join(t for i in line if (t := self._corpus.utterances[i].text)))
         targets = [self._targets.encode(text) for text in texts]
         pieces = None if self._pieces is None else [self._pieces.encode(text) for text in texts]
-        return collate(lines, targets, self._delay, self._augmenter.features.hop_ms, seconds, teacher, pieces)
+        graphs = tuple(graph for text in texts if (graph := self._targets.graph(text)) is not None)
+        return collate(lines, targets, self._delay, self._augmenter.features.hop_ms, seconds, teacher, pieces, graphs)
 
 
 def collate(
@@ -164,6 +167,7 @@ def collate(
     seconds: float,
     teacher: Sequence[Tensor] = (),
     pieces: Sequence[list[int]] | None = None,
+    graphs: tuple[PhoneGraph, ...] = (),
 ) -> Batch:
     """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included.
 
@@ -183,7 +187,7 @@ def collate(
         for i, rows in enumerate(teacher):
             features[i, : len(rows)] = rows
     as_pieces = None if pieces is None else _end_to_end(pieces)
-    return Batch(frames, steps, *_end_to_end(texts), seconds, as_pieces, features)
+    return Batch(frames, steps, *_end_to_end(texts), seconds, graphs, as_pieces, features)
 
 
 def _end_to_end(texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:

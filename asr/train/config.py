@@ -28,7 +28,8 @@ class DataOptions:
     dev: tuple[str, ...] = ()  # the same, for the word error rates shown while training
     noise: tuple[str, ...] = ()  # tar files of background recordings
     rooms: tuple[str, ...] = ()  # tar files of room impulse responses
-    lexicon: str = ""  # file of pronunciations, a word and its phonemes a line: the network then writes phonemes; empty: letters
+    lexicon: str = ""  # file of pronunciations: the network then writes phonemes; empty: letters
+    phone_lm: str = ""  # phoneme trigram, the denominator of CTC-CRF; empty: plain CTC
     pieces: str = ""  # file of word pieces for a second output, one a line, such as a model's pieces.txt; empty: none
     cache: str = ".cache"  # folder for decoded samples: 115 MB an hour
     min_s: float = 0.2  # shorter utterances are left out
@@ -50,6 +51,8 @@ class TrainingOptions:
     weight_decay: float = 0.01  # AdamW's
     clip: float = 2.0  # largest norm of a gradient
     middle_weight: float = 0.3  # share of the loss that the middle CTC output has
+    crf_weight: float = 1.0  # of CTC-CRF's denominator, if there is a phoneme trigram
+    ctc_weight: float = 0.1  # of CTC beside CTC-CRF
     piece_weight: float = 0.75  # share of the rest that the word pieces have, if there are any
     sorted_epochs: int = 1  # first epochs that go from short to long utterances: CTC finds its alignment faster
     join: float = 0.1  # share of utterances joined into longer lines, so that the state learns to run on

@@ -87,7 +87,9 @@ def crf_parts(
         raise DataError("a denominator needs a phoneme trigram: give one, or a weight of zero for plain CTC")
     tokens, most = logits.shape[2], logits.shape[1]
     if lm is not None and lm.symbols != tokens:
-        raise DataError(f"the phoneme trigram has {lm.symbols} symbols, the logits {tokens} tokens: they must be the same")
+        raise DataError(
+            f"the phoneme trigram has {lm.symbols} symbols, the logits {tokens} tokens: they must be the same"
+        )
     if len(graphs) != len(logits) or len(steps) != len(logits):
         raise DataError(f"{len(logits)} lines of logits, {len(steps)} of steps and {len(graphs)} texts: not the same")
     lengths = [int(count) for count in steps]

@@ -112,7 +112,9 @@ def _histories(sequence: NDArray[Any], phonemes: int) -> tuple[NDArray[np.int64]
     """h1, h2 and p for each phoneme of a text."""
     ids = np.asarray(sequence, np.int64).ravel()
     if len(ids) and not 0 <= ids.min() <= ids.max() <= phonemes:
-        raise DataError(f"phoneme ids go from 1 to {phonemes}, with 0 between sentences; found {ids.min()} to {ids.max()}")
+        raise DataError(
+            f"phoneme ids go from 1 to {phonemes}, with 0 between sentences; found {ids.min()} to {ids.max()}"
+        )
     padded = np.concatenate([np.zeros(2, np.int64), ids])
     second = padded[1:-1]
     first = np.where(second > 0, padded[:-2], 0)

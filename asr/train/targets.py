@@ -7,6 +7,7 @@ from typing import Protocol
 
 from asr.errors import DataError
 from asr.tokens import BLANK, Tokenizer
+from asr.train.phone_graph import PhoneGraph, Word
 
 
 class Targets(Protocol):
@@ -16,6 +17,9 @@ class Targets(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a normalised text; none if it cannot be written with them, or is empty."""
+
+    def graph(self, text: str) -> PhoneGraph | None:
+        """All ways of saying a text, where there may be several."""
 
 
 class LetterTargets:
@@ -27,30 +31,39 @@ class LetterTargets:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)
 
+    def graph(self, text: str) -> None:
+        return None
+
 
 class PhonemeTargets:
-    """Every word is the first of its pronunciations.
+    """Every word is any of its pronunciations, or where only one can be, the first.
 
     Args:
         path: text file with a word and its phonemes a line, the most usual pronunciation of a word first.
     """
 
     def __init__(self, path: Path) -> None:
-        words: dict[str, list[str]] = {}
+        words: dict[str, list[list[str]]] = {}
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the pronunciations {path}: {error}") from error
         for line in lines:
             word, *phonemes = line.split()
-            words.setdefault(word, phonemes)
-        symbols = sorted({phoneme for phonemes in words.values() for phoneme in phonemes})
+            words.setdefault(word, []).append(phonemes)
+        symbols = sorted({phoneme for all_of_it in words.values() for phonemes in all_of_it for phoneme in phonemes})
         self.tokenizer = Tokenizer([BLANK, *symbols])
         ids = {symbol: index for index, symbol in enumerate(self.tokenizer.tokens)}
-        self._words = {word: [ids[phoneme] for phoneme in phonemes] for word, phonemes in words.items()}
+        self._words: dict[str, Word] = {
+            word: tuple(tuple(ids[phoneme] for phoneme in phonemes) for phonemes in all_of_it)
+            for word, all_of_it in words.items()
+        }
 
     def encode(self, text: str) -> list[int]:
         words = text.split()
         if any(word not in self._words for word in words):
             return []
-        return [phoneme for word in words for phoneme in self._words[word]]
+        return [phoneme for word in words for phoneme in self._words[word][0]]
+
+    def graph(self, text: str) -> PhoneGraph:
+        return PhoneGraph.of([self._words[word] for word in text.split()])

@@ -32,6 +32,8 @@ from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
+from asr.train.crf import crf_loss
+from asr.train.phone_lm import PhoneLm
 from asr.train.score_model import score_batches
 from asr.train.targets import LetterTargets, PhonemeTargets, Targets
 from asr.train.teacher import Student, TeacherRows, distance
@@ -63,6 +65,7 @@ class Trainer:
         lexicon = config.data.lexicon
         self.targets: Targets = PhonemeTargets(base / lexicon) if lexicon else LetterTargets()
         self.tokenizer = self.targets.tokenizer
+        self.phone_lm = PhoneLm.load(base / config.data.phone_lm) if config.data.phone_lm else None
         self.pieces = Tokenizer.load(base / config.data.pieces) if config.data.pieces else None
         pieces = 0 if self.pieces is None else len(self.pieces)
         self.config = config = replace(config, model=replace(config.model, tokens=len(self.tokenizer), pieces=pieces))
@@ -169,7 +172,14 @@ class Trainer:
         return {
             **to_tables(self.config),
             "teacher": {**dataclasses.asdict(self.config.teacher), "folder": Path(self.config.teacher.folder).name},
-            "data": {**names, "pieces": Path(data.pieces).name, "min_s": data.min_s, "max_s": data.max_s},
+            "data": {
+                **names,
+                "lexicon": Path(data.lexicon).name,
+                "phone_lm": Path(data.phone_lm).name,
+                "pieces": Path(data.pieces).name,
+                "min_s": data.min_s,
+                "max_s": data.max_s,
+            },
             "run": {"steps": self.step, "hours": round(self.hours, 2), "hours_heard": round(self.seconds / 3600, 1)},
         }
 
@@ -189,13 +199,13 @@ class Trainer:
             middle = None if self.model.middle is None else self.model.middle(inner[0]).transpose(0, 1)
         ctc = amx.ctc if options.kernels == "amx" else _ctc
         letters = len(self.tokenizer)
-        loss = _of_batch(ctc, logits[:, delay:, :letters], batch)
+        loss = self._first_loss(ctc, logits[:, delay:, :letters], batch, self.phone_lm)
         if batch.pieces is not None:
             weight = options.piece_weight
             loss = (1 - weight) * loss + weight * _of_batch(ctc, logits[:, delay:, letters:], batch, batch.pieces)
         if middle is not None:
             weight = options.middle_weight
-            loss = (1 - weight) * loss + weight * _of_batch(ctc, middle[:, delay:], batch)
+            loss = (1 - weight) * loss + weight * self._first_loss(ctc, middle[:, delay:], batch, None)
         shown = float(loss.detach())
         if self.student is not None and batch.teacher is not None:
             teacher = self.config.teacher
@@ -218,6 +228,15 @@ class Trainer:
             for name, value in self.model.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
         return shown
+
+    def _first_loss(self, ctc: Callable[..., Tensor], logits: Tensor, batch: Batch, phone_lm: PhoneLm | None) -> Tensor:
+        """The loss per token of an output that writes the first alphabet: CTC, or CTC-CRF with a phoneme trigram."""
+        if not batch.graphs:
+            return _of_batch(ctc, logits, batch)
+        options = self.config.training
+        weight, ctc_weight = (0.0, 0.0) if phone_lm is None else (options.crf_weight, options.ctc_weight)
+        loss = crf_loss(logits, batch.steps, batch.graphs, phone_lm, weight, ctc_weight)
+        return loss / max(1, int(batch.target_lengths.sum()))
 
     def _parameters(self) -> list[nn.Parameter]:
         """All that is trained: the model's, and those that only training needs."""
