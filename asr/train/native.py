@@ -1,4 +1,4 @@
-"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "amx"`.
+"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "native"`.
 
 The same function as `AcousticModel.run` and the same CTC, in bfloat16 with sums in float32. PyTorch has good matrix
 products for such CPUs but spends most of a step around them: its LSTM repacks the weights at every step, a convolution
@@ -26,10 +26,15 @@ from torch import Tensor, nn
 from asr.errors import ConfigError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
 
-_SOURCE = Path(__file__).with_name("amx.c")
+_FOLDER = Path(__file__).with_name("kernels")
+# The CPUs' units for products of bfloat16, best first: what the compiler is to build for, and what the CPU must have.
+_UNITS = {
+    "amx": ("sapphirerapids", {"amx_bf16", "avx512_bf16"}),
+    "avx512": ("cooperlake", {"avx512_bf16", "avx512bw", "avx512dq", "avx512vl"}),
+}
 # Sums in any order, but not -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
 _LOOSE = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
-_FLAGS = ["-O3", "-march=sapphirerapids", *_LOOSE, "-shared", "-fPIC"]
+_FLAGS = ["-O3", *_LOOSE, "-shared", "-fPIC"]
 _ROOM = 31  # rows behind a buffer that tiles may read
 _MULTIPLE = 32  # of which the network's width must be one
 
@@ -40,10 +45,10 @@ def check(model: AcousticModel) -> None:
     """Raise `ConfigError` if these kernels cannot run this network here."""
     options = model.options
     if options.cell != "lstm" or options.width % _MULTIPLE:
-        raise ConfigError(f'[training] kernels = "amx" needs cell = "lstm" and a width that {_MULTIPLE} divides')
+        raise ConfigError(f'[training] kernels = "native" needs cell = "lstm" and a width that {_MULTIPLE} divides')
     if model.output.weight.device.type != "cpu":
-        raise ConfigError('[training] kernels = "amx" is for the CPU: with a GPU leave it at "torch"')
-    _library()
+        raise ConfigError('[training] kernels = "native" is for the CPU: with a GPU leave it at "torch"')
+    _library(_unit())
 
 
 def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -266,37 +271,49 @@ def _transposed(x: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
 
 def _call(name: str, *args: Any) -> Any:
     """Call a kernel: tensors go as pointers, None as null. Tensors must be contiguous from their first element on."""
-    return getattr(_library(), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in args))
+    return getattr(_library(_unit()), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in args))
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def _unit() -> str:
+    """Which of the CPU's units multiplies: the best that there is."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        flags = ""
-    if "amx_bf16" not in flags:
-        raise ConfigError('this computer has no AMX: leave [training] kernels at "torch"')
-    source = _SOURCE.read_bytes()
-    name = f"amx-{hashlib.sha256(source + ' '.join(_FLAGS).encode()).hexdigest()[:16]}.so"
+        flags = set()
+    for unit, (_, needed) in _UNITS.items():
+        if needed <= flags:
+            return unit
+    raise ConfigError(
+        "this computer's CPU has neither AMX nor AVX-512 with bfloat16 (amx_bf16 or avx512_bf16 in /proc/cpuinfo): "
+        'leave [training] kernels at "torch"'
+    )
+
+
+@functools.cache
+def _library(unit: str) -> ctypes.CDLL:
+    sources = [_FOLDER / name for name in ("vectors.h", "rows.c", "ctc.c", f"{unit}.c")]
+    flags = [f"-march={_UNITS[unit][0]}", *_FLAGS]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources) + " ".join(flags).encode()).hexdigest()
+    name = f"{unit}-{digest[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
     if not (folder / name).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             built = Path(scratch) / name
-            command = [os.environ.get("CC", "cc"), *_FLAGS, str(_SOURCE), "-o", str(built), "-lm"]
+            command = [os.environ.get("CC", "cc"), *flags, *map(str, sources[1:]), "-o", str(built), "-lm"]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)
             except FileNotFoundError as error:
-                raise ConfigError(f'[training] kernels = "amx" needs a C compiler: no {command[0]} found') from error
+                raise ConfigError(f'[training] kernels = "native" needs a C compiler: no {command[0]} found') from error
             except subprocess.CalledProcessError as error:
                 lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no reason given"]
                 raise ConfigError(
-                    f'[training] kernels = "amx": {command[0]} cannot compile them: {lines[0]}'
+                    f'[training] kernels = "native": {command[0]} cannot compile them: {lines[0]}'
                 ) from error
             os.replace(built, folder / name)
     library = ctypes.CDLL(str(folder / name))
-    if not library.amx_permitted():
+    if not library.unit_permitted():
         raise ConfigError('the system does not allow AMX: leave [training] kernels at "torch"')
     pointer, number, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_double
     signatures: dict[str, list[Any]] = {
