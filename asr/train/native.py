@@ -149,12 +149,13 @@ class _Block(torch.autograd.Function):
         d_normed = torch.empty(rows + before, width, dtype=_bf16)
         _call("convolve", room, rows + before, lines, BLOCK_TAPS, width, packed, width, None, 0, d_normed)
         turned, d_bias = _transposed(d_active, rows, width)
-        d_weight = torch.cat([turned @ normed[k * lines : k * lines + rows] for k in range(BLOCK_TAPS)], dim=1)
+        firsts = [k * lines for k in range(BLOCK_TAPS)]
+        d_weight = _weight_gradient(turned, normed[: rows + before], width, firsts)
         d_padded, d_norm_weight, d_norm_bias = _norm_backward(d_normed, padded, norm_weight, mean, scale)
         d_z = d_padded[before:]
         late = before - ctx.skipped
         d_z[: rows - late] += d_out.view(rows, width)[late:]
-        return d_z.view(steps, lines, width), d_norm_weight, d_norm_bias, d_weight.float(), d_bias, None, None
+        return d_z.view(steps, lines, width), d_norm_weight, d_norm_bias, d_weight, d_bias, None, None
 
 
 class _Layer(torch.autograd.Function):
@@ -167,7 +168,7 @@ class _Layer(torch.autograd.Function):
         steps, lines, width = z.shape
         rows = steps * lines
         normed, mean, scale = _norm(z.view(rows, width), norm_weight, norm_bias)
-        inputs = torch.addmm((bias_ih + bias_hh).to(_bf16), normed[:rows], weight_ih.to(_bf16).t())
+        inputs = _product(normed, rows, weight_ih, bias_ih + bias_hh)
         packed = _packed("pack_forward", weight_hh.to(_bf16), 4 * width, width)
         h, c = _rows(rows + lines, width), torch.empty(rows + lines, width)
         h[:lines] = 0
@@ -191,8 +192,8 @@ class _Layer(torch.autograd.Function):
         d_inputs = _rows(rows, 4 * width)
         _call("lstm_backward", steps, lines, width, d_h, packed, c, gates, d_inputs)
         turned, d_bias = _transposed(d_inputs, rows, 4 * width)
-        d_ih, d_hh = (turned @ normed[:rows]).float(), (turned @ h[:rows]).float()
-        d_normed = d_inputs[:rows] @ weight_ih.to(_bf16)
+        d_ih, d_hh = (_weight_gradient(turned, x, width, [0]) for x in (normed[:rows], h[:rows]))
+        d_normed = _product(d_inputs, rows, weight_ih, None, back=True)
         d_z, d_norm_weight, d_norm_bias = _norm_backward(d_normed, z.view(rows, width), norm_weight, mean, scale, d_out)
         return d_z.view_as(z), d_norm_weight, d_norm_bias, d_ih, d_hh, d_bias, d_bias, None
 
@@ -269,6 +270,39 @@ def _transposed(x: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
     return out[:, :rows], sums
 
 
+def _product(x: Tensor, rows: int, weight: Tensor, bias: Tensor | None, back: bool = False) -> Tensor:
+    """``x W^T + bias`` of the first rows of ``x``, or ``x W`` on the way back."""
+    narrow = weight.to(_bf16)
+    if _unit() == "amx":  # there PyTorch's are as good
+        if back:
+            return x[:rows] @ narrow
+        return F.linear(x[:rows], narrow, None if bias is None else bias.to(_bf16))
+    outputs, inputs = narrow.shape[::-1] if back else narrow.shape
+    packed = _packed("pack_backward" if back else "pack_forward", narrow, outputs, inputs)
+    out = torch.empty(rows, outputs, dtype=_bf16)
+    _call("convolve", x, rows, 0, 1, inputs, packed, outputs, bias, 0, out)
+    return out
+
+
+def _weight_gradient(turned: Tensor, x: Tensor, width: int, firsts: list[int]) -> Tensor:
+    """``turned (outputs, rows)`` times as many rows of ``x`` from each of the first ones on, side by side; float32."""
+    outputs, rows = turned.shape
+    if _unit() == "amx":
+        return torch.cat([turned @ x[first : first + rows] for first in firsts], dim=1).float()
+    out = torch.empty(outputs, len(firsts) * width)
+    packs = {}
+    for k, first in enumerate(firsts):
+        shift = first % 2  # rows are packed in pairs
+        if shift not in packs:
+            panel = -(-len(x) // 2) * 32 + 32
+            packs[shift] = torch.empty(width // 16 * panel, dtype=_bf16)
+            _call("pack_rows", x[shift:], len(x) - shift, width, packs[shift], panel)
+        place, pairs = packs[shift][(first - shift) * 16 :], -(-rows // 2)
+        to, to_next = out[:, k * width :], out.shape[1]
+        _call("weight_gradient", turned, turned.stride(0), outputs, place, panel, pairs, width, to, to_next)
+    return out
+
+
 def _call(name: str, *args: Any) -> Any:
     """Call a kernel: tensors go as pointers, None as null. Tensors must be contiguous from their first element on."""
     return getattr(_library(_unit()), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in args))
@@ -322,6 +356,7 @@ def _library(unit: str) -> ctypes.CDLL:
         "convolve": [pointer, long, number, number, number, pointer, number, pointer, number, pointer],
         "lstm_forward": [number, number, number, *[pointer] * 5],
         "lstm_backward": [number, number, number, *[pointer] * 5],
+        "pack_rows": [pointer, long, number, pointer, long],
         "norm_forward": [pointer, long, number, *[pointer] * 5],
         "norm_backward": [pointer, pointer, long, number, *[pointer] * 7],
         "add_masked": [pointer, pointer, pointer, long, number, number, pointer],
@@ -329,6 +364,8 @@ def _library(unit: str) -> ctypes.CDLL:
         "transpose": [pointer, long, number, pointer, long, pointer],
         "ctc": [pointer, number, number, number, *[pointer] * 4],
     }
+    if unit == "avx512":
+        signatures["weight_gradient"] = [pointer, long, number, pointer, long, number, number, pointer, long]
     for kernel, arguments in signatures.items():
         getattr(library, kernel).argtypes = arguments
     library.ctc.restype = real

@@ -8,15 +8,15 @@
 #include "vectors.h"
 
 #define INLINE static inline __attribute__((always_inline))
-enum { ROWS = 8, GATE_ROWS = 8, SLAB = 192 };
+enum { ROWS = 8, GATE_ROWS = 8, SLAB = 192 /* rows that stay in the second cache */ };
 
 int unit_permitted(void) { return 1; }
 
 /* sums[row][column] += rows times the packed weights of two times 16 columns */
 INLINE void add_products(vec (*sums)[2], int count, const bf16 *rows, long stride, const bf16 *w0, const bf16 *w1,
-                         int tiles)
+                         int pairs)
 {
-    for (int k = 0; k < 16 * tiles; k++) {
+    for (int k = 0; k < pairs; k++) {
         __m512bh a = (__m512bh)_mm512_loadu_si512(w0 + 32 * k), b = (__m512bh)_mm512_loadu_si512(w1 + 32 * k);
 #pragma GCC unroll 16
         for (int r = 0; r < count; r++) {
@@ -49,7 +49,7 @@ void convolve(const bf16 *x, long rows, int lines, int taps, int width, const bf
                     sums[r][1] = b1;
                 }
                 for (int tap = 0; tap < taps; tap++, w0 += tiles * TILE, w1 += tiles * TILE)
-                    add_products(sums, ROWS, x + (m + (long)tap * lines) * width, width, w0, w1, tiles);
+                    add_products(sums, ROWS, x + (m + (long)tap * lines) * width, width, w0, w1, 16 * tiles);
 #pragma GCC unroll 16
                 for (int r = 0; r < ROWS; r++)
                     if (m + r < end) {
@@ -58,6 +58,36 @@ void convolve(const bf16 *x, long rows, int lines, int taps, int width, const bf
                     }
             }
         }
+    }
+}
+
+/* out (outputs, width), its rows `to_next` apart, = turned (outputs, 2 pairs) times the rows that pack_rows packed: the
+   gradient of weights. `turned` comes from transpose. */
+void weight_gradient(const bf16 *turned, long stride, int outputs, const bf16 *packed, long panel, int pairs, int width,
+                     float *out, long to_next)
+{
+    const int most = 384;
+    for (int k = 0; k < pairs; k += most) {
+        int here = pairs - k < most ? pairs - k : most;
+        for (int slab = 0; slab < outputs; slab += SLAB)
+            for (int n = 0; n < width; n += 32) {
+                const bf16 *w0 = packed + n / 16 * panel + 32L * k, *w1 = w0 + panel;
+                for (int m = slab; m < outputs && m < slab + SLAB; m += ROWS) {
+                    float *to = out + m * to_next + n;
+                    vec sums[ROWS][2];
+#pragma GCC unroll 16
+                    for (int r = 0; r < ROWS; r++) {
+                        sums[r][0] = k ? _mm512_loadu_ps(to + r * to_next) : _mm512_setzero_ps();
+                        sums[r][1] = k ? _mm512_loadu_ps(to + r * to_next + 16) : _mm512_setzero_ps();
+                    }
+                    add_products(sums, ROWS, turned + m * stride + 2 * k, stride, w0, w1, here);
+#pragma GCC unroll 16
+                    for (int r = 0; r < ROWS; r++) {
+                        _mm512_storeu_ps(to + r * to_next, sums[r][0]);
+                        _mm512_storeu_ps(to + r * to_next + 16, sums[r][1]);
+                    }
+                }
+            }
     }
 }
 
@@ -77,7 +107,7 @@ INLINE void fill_block(float *block, const bf16 *rows, int lines, int width, con
                 sums[r][1] = k ? _mm512_load_ps(to + 32 * r + 16) : _mm512_setzero_ps();
             }
             add_products(sums, GATE_ROWS, rows + (long)m * width + 32 * k, width, w0 + (long)k * TILE,
-                         w1 + (long)k * TILE, here);
+                         w1 + (long)k * TILE, 16 * here);
 #pragma GCC unroll 16
             for (int r = 0; r < GATE_ROWS; r++) {
                 _mm512_store_ps(to + 32 * r, sums[r][0]);

@@ -146,3 +146,21 @@ void transpose(const bf16 *x, long rows, int width, bf16 *out, long stride, floa
                     _mm512_stream_si512((void *)to, pairs[i]);
             }
 }
+
+/* Pack rows as weights are packed, pairs of rows side by side, 16 columns after another; zeros behind the last row. */
+void pack_rows(const bf16 *x, long rows, int width, bf16 *packed, long panel)
+{
+    for (int n = 0; n < width; n += 32) { /* 32 columns: whole lines of the cache */
+        bf16 *first = packed + n / 16 * panel, *second = first + panel;
+        for (long r = 0; r < rows; r += 2) {
+            const bf16 *p = x + r * width + n;
+            __m512i a = _mm512_loadu_si512(p), b = r + 1 < rows ? _mm512_loadu_si512(p + width) : _mm512_setzero_si512();
+            __m512i a0 = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(a));
+            __m512i a1 = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(a, 1));
+            __m512i b0 = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(b));
+            __m512i b1 = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(b, 1));
+            _mm512_storeu_si512(first + 16 * r, _mm512_or_si512(a0, _mm512_slli_epi32(b0, 16)));
+            _mm512_storeu_si512(second + 16 * r, _mm512_or_si512(a1, _mm512_slli_epi32(b1, 16)));
+        }
+    }
+}
