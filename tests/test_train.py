@@ -93,10 +93,10 @@ def test_training_lowers_the_loss(folder) -> None:
     assert trainer._train_step(batch) < 0.7 * first
 
 
-def test_the_kernels_for_amx_train_alike(folder) -> None:
+def test_the_native_kernels_train_alike(folder) -> None:
     """The first step's loss is PyTorch's to bfloat16's precision, and a run with them goes well down, too."""
     config = load_config(write_config(folder, 40))
-    fast = dataclasses.replace(config, training=dataclasses.replace(config.training, kernels="amx"))
+    fast = dataclasses.replace(config, training=dataclasses.replace(config.training, kernels="native"))
     try:
         trainer = Trainer(fast, folder, folder / "fast", "cpu")
     except ConfigError as error:
@@ -150,7 +150,7 @@ def with_pieces(path: Path, pieces: list[str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kernels", ["torch", "amx"])
+@pytest.mark.parametrize("kernels", ["torch", "native"])
 def test_a_second_output_learns_word_pieces(folder, kernels, clips) -> None:
     """With word pieces the loss of both outputs goes well down; greedy decoding reads the pieces, the beam letters."""
     path = with_pieces(write_config(folder, 40), ["the", "th", "er", "and", "in"])

@@ -59,7 +59,7 @@ class TrainingOptions:
     join_s: float = 10.0  # longest joined line
     average_decay: float = 0.998  # running average of the weights, which is what is checked and exported
     bf16: bool = True  # autocast of the forward pass; the weights stay float32
-    kernels: Literal["torch", "amx"] = "torch"  # amx: ours, in C, for CPUs that have it; twice as fast
+    kernels: Literal["torch", "native"] = "torch"  # native: ours, in C, for CPUs with AMX or AVX-512 BF16
     workers: int = 0  # processes that prepare batches; 0 on a small CPU, several beside a GPU
     checkpoint_minutes: float = 4.0  # how much work a crash can cost
     check_every: int = 500  # steps between looks at the dev sets
@@ -69,10 +69,12 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.optimiser not in ("adamw", "muon"):
             raise ConfigError(f"unknown optimiser {self.optimiser!r}: choose muon or adamw")
-        if self.kernels not in ("torch", "amx"):
-            raise ConfigError(f"unknown kernels {self.kernels!r}: choose torch or amx")
-        if self.kernels == "amx" and not self.bf16:
-            raise ConfigError('[training] kernels = "amx" works in bfloat16: leave bf16 at true')
+        if self.kernels == "amx":  # their name when they knew no other unit
+            object.__setattr__(self, "kernels", "native")
+        if self.kernels not in ("torch", "native"):
+            raise ConfigError(f"unknown kernels {self.kernels!r}: choose torch or native")
+        if self.kernels == "native" and not self.bf16:
+            raise ConfigError('[training] kernels = "native" works in bfloat16: leave bf16 at true')
 
 
 @dataclass(frozen=True)

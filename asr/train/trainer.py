@@ -27,7 +27,7 @@ from asr.errors import ConfigError, DataError
 from asr.features import Fbank
 from asr.model import FRAME_REDUCTION, AcousticModel
 from asr.tokens import Tokenizer
-from asr.train import amx
+from asr.train import native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
@@ -96,8 +96,8 @@ class Trainer:
         self.student = Student(config.model.width, config.teacher).to(self.device) if teacher else None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimisers = _make_optimisers(self.model, self.student, config.training)
-        if config.training.kernels == "amx":
-            amx.check(self.model)
+        if config.training.kernels == "native":
+            native.check(self.model)
         if resumed:
             self._load_checkpoint()
 
@@ -192,12 +192,12 @@ class Trainer:
         self.model.train()
         frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
-            if options.kernels == "amx":
-                logits, inner = amx.run(self.model, frames)
+            if options.kernels == "native":
+                logits, inner = native.run(self.model, frames)
             else:
                 logits, inner, _ = self.model.run(frames, self.model.initial_state(frames.shape[0]))
             middle = None if self.model.middle is None else self.model.middle(inner[0]).transpose(0, 1)
-        ctc = amx.ctc if options.kernels == "amx" else _ctc
+        ctc = native.ctc if options.kernels == "native" else _ctc
         letters = len(self.tokenizer)
         loss = self._first_loss(ctc, logits[:, delay:, :letters], batch, self.phone_lm)
         if batch.pieces is not None:

@@ -1,4 +1,4 @@
-"""The trainer's kernels for CPUs with AMX: the same function as PyTorch's, to bfloat16's precision."""
+"""The trainer's kernels for CPUs with AMX or AVX-512 BF16: the same function as PyTorch's, to bfloat16's precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.errors import ConfigError
 from asr.model import AcousticModel, ModelOptions
-from asr.train import amx
+from asr.train import native
 
 
 def network(**options: object) -> AcousticModel:
@@ -20,7 +20,7 @@ def network(**options: object) -> AcousticModel:
     model = AcousticModel(ModelOptions(layers=2, blocks=3, width=64, conv_width=32, dropout=0.0, **options))  # type: ignore[arg-type]
     model.set_normalisation(torch.full((80,), -6.0), torch.full((80,), 4.0))
     try:
-        amx.check(model)
+        native.check(model)
     except ConfigError as error:
         pytest.skip(str(error))
     return model.train()
@@ -51,7 +51,7 @@ def test_the_kernels_give_the_networks_outputs_and_gradients(lines, length, look
     exact, exact_gradients = gradients(model, with_torch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, usual_gradients = gradients(model, with_torch)
-    ours, our_gradients = gradients(model, lambda: amx.run(model, frames))
+    ours, our_gradients = gradients(model, lambda: native.run(model, frames))
     assert distance(ours, exact) < 0.02
     assert our_gradients.keys() == exact_gradients.keys()
     for name, gradient in our_gradients.items():
@@ -69,7 +69,7 @@ def test_ctc_is_torchs(tokens) -> None:
     targets = torch.randint(1, tokens, (int(lengths.sum()),), generator=generator)
     logits = torch.randn(len(lengths), 40, tokens, generator=generator) * 3
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    loss = amx.ctc(ours, steps, targets, lengths)
+    loss = native.ctc(ours, steps, targets, lengths)
     log_probs = F.log_softmax(theirs, dim=-1).transpose(0, 1)
     expected = F.ctc_loss(log_probs, targets, steps, lengths, reduction="sum", zero_infinity=True)
     (2 * loss).backward()  # type: ignore[no-untyped-call]
@@ -84,9 +84,9 @@ def test_a_network_that_the_kernels_do_not_know_is_refused() -> None:
     """Other cells than the LSTM, widths that do not divide into tiles, and other devices are errors that say so."""
     for options in (ModelOptions(cell="gru"), ModelOptions(width=40)):
         with pytest.raises(ConfigError, match='needs cell = "lstm" and a width'):
-            amx.check(AcousticModel(options))
+            native.check(AcousticModel(options))
     with pytest.raises(ConfigError, match="is for the CPU"):
-        amx.check(AcousticModel(ModelOptions()).to("meta"))
+        native.check(AcousticModel(ModelOptions()).to("meta"))
 
 
 def test_the_kernels_leave_the_processs_numbers_alone() -> None:

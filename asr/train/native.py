@@ -1,4 +1,4 @@
-"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "amx"`.
+"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "native"`.
 
 The same function as `AcousticModel.run` and the same CTC, in bfloat16 with sums in float32. PyTorch has good matrix
 products for such CPUs but spends most of a step around them: its LSTM repacks the weights at every step, a convolution
@@ -26,10 +26,15 @@ from torch import Tensor, nn
 from asr.errors import ConfigError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
 
-_SOURCE = Path(__file__).with_name("amx.c")
+_FOLDER = Path(__file__).with_name("kernels")
+# The CPUs' units for products of bfloat16, best first: what the compiler is to build for, and what the CPU must have.
+_UNITS = {
+    "amx": ("sapphirerapids", {"amx_bf16", "avx512_bf16"}),
+    "avx512": ("cooperlake", {"avx512_bf16", "avx512bw", "avx512dq", "avx512vl"}),
+}
 # Sums in any order, but not -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
 _LOOSE = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
-_FLAGS = ["-O3", "-march=sapphirerapids", *_LOOSE, "-shared", "-fPIC"]
+_FLAGS = ["-O3", *_LOOSE, "-shared", "-fPIC"]
 _ROOM = 31  # rows behind a buffer that tiles may read
 _MULTIPLE = 32  # of which the network's width must be one
 
@@ -40,10 +45,10 @@ def check(model: AcousticModel) -> None:
     """Raise `ConfigError` if these kernels cannot run this network here."""
     options = model.options
     if options.cell != "lstm" or options.width % _MULTIPLE:
-        raise ConfigError(f'[training] kernels = "amx" needs cell = "lstm" and a width that {_MULTIPLE} divides')
+        raise ConfigError(f'[training] kernels = "native" needs cell = "lstm" and a width that {_MULTIPLE} divides')
     if model.output.weight.device.type != "cpu":
-        raise ConfigError('[training] kernels = "amx" is for the CPU: with a GPU leave it at "torch"')
-    _library()
+        raise ConfigError('[training] kernels = "native" is for the CPU: with a GPU leave it at "torch"')
+    _library(_unit())
 
 
 def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -144,12 +149,13 @@ class _Block(torch.autograd.Function):
         d_normed = torch.empty(rows + before, width, dtype=_bf16)
         _call("convolve", room, rows + before, lines, BLOCK_TAPS, width, packed, width, None, 0, d_normed)
         turned, d_bias = _transposed(d_active, rows, width)
-        d_weight = torch.cat([turned @ normed[k * lines : k * lines + rows] for k in range(BLOCK_TAPS)], dim=1)
+        firsts = [k * lines for k in range(BLOCK_TAPS)]
+        d_weight = _weight_gradient(turned, normed[: rows + before], width, firsts)
         d_padded, d_norm_weight, d_norm_bias = _norm_backward(d_normed, padded, norm_weight, mean, scale)
         d_z = d_padded[before:]
         late = before - ctx.skipped
         d_z[: rows - late] += d_out.view(rows, width)[late:]
-        return d_z.view(steps, lines, width), d_norm_weight, d_norm_bias, d_weight.float(), d_bias, None, None
+        return d_z.view(steps, lines, width), d_norm_weight, d_norm_bias, d_weight, d_bias, None, None
 
 
 class _Layer(torch.autograd.Function):
@@ -162,7 +168,7 @@ class _Layer(torch.autograd.Function):
         steps, lines, width = z.shape
         rows = steps * lines
         normed, mean, scale = _norm(z.view(rows, width), norm_weight, norm_bias)
-        inputs = torch.addmm((bias_ih + bias_hh).to(_bf16), normed[:rows], weight_ih.to(_bf16).t())
+        inputs = _product(normed, rows, weight_ih, bias_ih + bias_hh)
         packed = _packed("pack_forward", weight_hh.to(_bf16), 4 * width, width)
         h, c = _rows(rows + lines, width), torch.empty(rows + lines, width)
         h[:lines] = 0
@@ -186,8 +192,8 @@ class _Layer(torch.autograd.Function):
         d_inputs = _rows(rows, 4 * width)
         _call("lstm_backward", steps, lines, width, d_h, packed, c, gates, d_inputs)
         turned, d_bias = _transposed(d_inputs, rows, 4 * width)
-        d_ih, d_hh = (turned @ normed[:rows]).float(), (turned @ h[:rows]).float()
-        d_normed = d_inputs[:rows] @ weight_ih.to(_bf16)
+        d_ih, d_hh = (_weight_gradient(turned, x, width, [0]) for x in (normed[:rows], h[:rows]))
+        d_normed = _product(d_inputs, rows, weight_ih, None, back=True)
         d_z, d_norm_weight, d_norm_bias = _norm_backward(d_normed, z.view(rows, width), norm_weight, mean, scale, d_out)
         return d_z.view_as(z), d_norm_weight, d_norm_bias, d_ih, d_hh, d_bias, d_bias, None
 
@@ -264,39 +270,84 @@ def _transposed(x: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
     return out[:, :rows], sums
 
 
+def _product(x: Tensor, rows: int, weight: Tensor, bias: Tensor | None, back: bool = False) -> Tensor:
+    """``x W^T + bias`` of the first rows of ``x``, or ``x W`` on the way back."""
+    narrow = weight.to(_bf16)
+    if _unit() == "amx":  # there PyTorch's are as good
+        if back:
+            return x[:rows] @ narrow
+        return F.linear(x[:rows], narrow, None if bias is None else bias.to(_bf16))
+    outputs, inputs = narrow.shape[::-1] if back else narrow.shape
+    packed = _packed("pack_backward" if back else "pack_forward", narrow, outputs, inputs)
+    out = torch.empty(rows, outputs, dtype=_bf16)
+    _call("convolve", x, rows, 0, 1, inputs, packed, outputs, bias, 0, out)
+    return out
+
+
+def _weight_gradient(turned: Tensor, x: Tensor, width: int, firsts: list[int]) -> Tensor:
+    """``turned (outputs, rows)`` times as many rows of ``x`` from each of the first ones on, side by side; float32."""
+    outputs, rows = turned.shape
+    if _unit() == "amx":
+        return torch.cat([turned @ x[first : first + rows] for first in firsts], dim=1).float()
+    out = torch.empty(outputs, len(firsts) * width)
+    packs = {}
+    for k, first in enumerate(firsts):
+        shift = first % 2  # rows are packed in pairs
+        if shift not in packs:
+            panel = -(-len(x) // 2) * 32 + 32
+            packs[shift] = torch.empty(width // 16 * panel, dtype=_bf16)
+            _call("pack_rows", x[shift:], len(x) - shift, width, packs[shift], panel)
+        place, pairs = packs[shift][(first - shift) * 16 :], -(-rows // 2)
+        to, to_next = out[:, k * width :], out.shape[1]
+        _call("weight_gradient", turned, turned.stride(0), outputs, place, panel, pairs, width, to, to_next)
+    return out
+
+
 def _call(name: str, *args: Any) -> Any:
     """Call a kernel: tensors go as pointers, None as null. Tensors must be contiguous from their first element on."""
-    return getattr(_library(), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in args))
+    return getattr(_library(_unit()), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in args))
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def _unit() -> str:
+    """Which of the CPU's units multiplies: the best that there is."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        flags = ""
-    if "amx_bf16" not in flags:
-        raise ConfigError('this computer has no AMX: leave [training] kernels at "torch"')
-    source = _SOURCE.read_bytes()
-    name = f"amx-{hashlib.sha256(source + ' '.join(_FLAGS).encode()).hexdigest()[:16]}.so"
+        flags = set()
+    for unit, (_, needed) in _UNITS.items():
+        if needed <= flags:
+            return unit
+    raise ConfigError(
+        "this computer's CPU has neither AMX nor AVX-512 with bfloat16 (amx_bf16 or avx512_bf16 in /proc/cpuinfo): "
+        'leave [training] kernels at "torch"'
+    )
+
+
+@functools.cache
+def _library(unit: str) -> ctypes.CDLL:
+    sources = [_FOLDER / name for name in ("vectors.h", "rows.c", "ctc.c", f"{unit}.c")]
+    flags = [f"-march={_UNITS[unit][0]}", *_FLAGS]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources) + " ".join(flags).encode()).hexdigest()
+    name = f"{unit}-{digest[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
     if not (folder / name).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             built = Path(scratch) / name
-            command = [os.environ.get("CC", "cc"), *_FLAGS, str(_SOURCE), "-o", str(built), "-lm"]
+            command = [os.environ.get("CC", "cc"), *flags, *map(str, sources[1:]), "-o", str(built), "-lm"]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)
             except FileNotFoundError as error:
-                raise ConfigError(f'[training] kernels = "amx" needs a C compiler: no {command[0]} found') from error
+                raise ConfigError(f'[training] kernels = "native" needs a C compiler: no {command[0]} found') from error
             except subprocess.CalledProcessError as error:
                 lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no reason given"]
                 raise ConfigError(
-                    f'[training] kernels = "amx": {command[0]} cannot compile them: {lines[0]}'
+                    f'[training] kernels = "native": {command[0]} cannot compile them: {lines[0]}'
                 ) from error
             os.replace(built, folder / name)
     library = ctypes.CDLL(str(folder / name))
-    if not library.amx_permitted():
+    if not library.unit_permitted():
         raise ConfigError('the system does not allow AMX: leave [training] kernels at "torch"')
     pointer, number, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_double
     signatures: dict[str, list[Any]] = {
@@ -305,6 +356,7 @@ def _library() -> ctypes.CDLL:
         "convolve": [pointer, long, number, number, number, pointer, number, pointer, number, pointer],
         "lstm_forward": [number, number, number, *[pointer] * 5],
         "lstm_backward": [number, number, number, *[pointer] * 5],
+        "pack_rows": [pointer, long, number, pointer, long],
         "norm_forward": [pointer, long, number, *[pointer] * 5],
         "norm_backward": [pointer, pointer, long, number, *[pointer] * 7],
         "add_masked": [pointer, pointer, pointer, long, number, number, pointer],
@@ -312,6 +364,8 @@ def _library() -> ctypes.CDLL:
         "transpose": [pointer, long, number, pointer, long, pointer],
         "ctc": [pointer, number, number, number, *[pointer] * 4],
     }
+    if unit == "avx512":
+        signatures["weight_gradient"] = [pointer, long, number, pointer, long, number, number, pointer, long]
     for kernel, arguments in signatures.items():
         getattr(library, kernel).argtypes = arguments
     library.ctc.restype = real
