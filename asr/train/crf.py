@@ -2,10 +2,10 @@
 
     loss = -(numerator - weight * denominator) - ctc_weight * numerator
 
-The numerator is the logarithm of the sum of all paths that read as one of the text's pronunciations (`PhoneGraph`), the
-denominator that of all paths, each weighted by a phoneme trigram of what it reads (`PhoneLm`): wrong readings that sound
-alike lose. Without the denominator it is CTC. See H. Xiang and Z. Ou, "CRF-based single-stage acoustic modeling with CTC
-topology" (ICASSP 2019).
+The numerator is the logarithm of the sum of all paths that read as one of the text's pronunciations (`PhoneGraph`),
+the denominator that of all paths, each weighted by a phoneme trigram of what it reads (`PhoneLm`): wrong readings that
+sound alike lose. Without the denominator it is CTC. See H. Xiang and Z. Ou, "CRF-based single-stage acoustic modeling
+with CTC topology" (ICASSP 2019).
 
 On the CPU ``crf.c`` beside this file does it, compiled at first use, a line at a time; elsewhere ``crf_torch.py``, the
 whole batch at once.
@@ -79,20 +79,17 @@ def crf_parts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`crf_loss`, with its numerators and denominators ``(B,)`` in float64, which have no gradient.
 
-    Where a text does not fit, the numerator is minus infinity. Without a trigram, or with a weight of zero, denominators
-    are zero.
+    Where a text does not fit, the numerator is minus infinity. With a weight of zero, denominators are zero.
     """
     lm = phone_lm if weight else None
     if weight and phone_lm is None:
         raise DataError("a denominator needs a phoneme trigram: give one, or a weight of zero for plain CTC")
     tokens, most = logits.shape[2], logits.shape[1]
     if lm is not None and lm.symbols != tokens:
-        raise DataError(
-            f"the phoneme trigram has {lm.symbols} symbols, the logits {tokens} tokens: they must be the same"
-        )
+        raise DataError(f"the phoneme trigram has {lm.symbols} symbols, the logits {tokens} tokens: not the same")
     if len(graphs) != len(logits) or len(steps) != len(logits):
         raise DataError(f"{len(logits)} lines of logits, {len(steps)} of steps and {len(graphs)} texts: not the same")
-    lengths = [int(count) for count in steps]
+    lengths: list[int] = steps.tolist()
     if any(not 0 <= count <= most for count in lengths):
         raise DataError(f"steps must be from 0 to {most}, the logits' length: found {min(lengths)} to {max(lengths)}")
     for graph in graphs:
@@ -237,10 +234,10 @@ def _library(symbols: int) -> ctypes.CDLL:
     flags = ["-std=gnu11", "-O3", "-march=native", *LOOSE, f"-DSYMBOLS={symbols}"]
     library = compiled(source, flags, "training with phonemes on the CPU")
     pointer, number, real, double = ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_double
-    graph = [number, pointer, pointer, pointer]
+    graph: list[Any] = [number, pointer, pointer, pointer]
     library.numerator.argtypes = [pointer, number, number, *graph, double, pointer, pointer, pointer]
     library.best_path.argtypes = [pointer, number, number, *graph, pointer, pointer, pointer]
-    library.denominator.argtypes = [pointer, number, *[pointer] * 3, real, double, pointer, pointer]
+    library.denominator.argtypes = [pointer, number, pointer, pointer, pointer, real, double, pointer, pointer]
     for function in (library.numerator, library.best_path, library.denominator):
         function.restype = double
     return library

@@ -30,11 +30,24 @@ def add_shares(
     prune: float,
     out: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What `asr.train.crf` needs of probabilities ``(B, T, tokens)``: numerators and denominators ``(B,)`` float64 (float32
-    where there is no float64), and in ``out``, added, the tokens' shares in them times ``above`` and ``below``.
+    """Numerators and denominators ``(B,)`` of probabilities ``(B, T, tokens)``, float64 where the device has that; to
+    ``out``, as large as these, the tokens' shares in them are added, times ``above`` and ``below``.
 
     Nothing is pruned: here a step costs the same however few states count.
     """
+    with torch.autocast(p.device.type, enabled=False):  # a caller's bfloat16 is too coarse for these sums
+        return _add_shares(p, lengths, graphs, lm, above, below, out)
+
+
+def _add_shares(
+    p: Tensor,
+    lengths: Sequence[int],
+    graphs: Sequence[PhoneGraph],
+    lm: PhoneLm | None,
+    above: float,
+    below: float,
+    out: Tensor,
+) -> tuple[Tensor, Tensor]:
     wide = torch.float32 if p.device.type == "mps" else torch.float64
     steps = torch.tensor(lengths, device=p.device)
     numerators, shares = _numerator(p, steps, graphs)
@@ -48,7 +61,7 @@ def add_shares(
 
 def _numerator(p: Tensor, steps: Tensor, graphs: Sequence[PhoneGraph]) -> tuple[Tensor, Tensor]:
     """Logarithms of the sums ``(B,)``, and shares ``(B, T, tokens)``."""
-    lines, most, tokens = p.shape
+    lines, most, _ = p.shape
     before, after, labels, ends = (part.to(p.device) for part in _padded(graphs))
     states = labels.shape[1]
     logs = p.log().gather(2, labels[:, None, :].expand(lines, most, states))  # (B, T, S)
@@ -76,7 +89,7 @@ def _numerator(p: Tensor, steps: Tensor, graphs: Sequence[PhoneGraph]) -> tuple[
     heard = (torch.arange(most, device=p.device) < steps[:, None]) & fits[:, None]
     chance = torch.where(heard[:, :, None], chance, 0.0)
     shares = torch.zeros_like(p).scatter_add_(2, labels[:, None, :].expand_as(chance), chance)
-    return torch.where(fits, total, -float("inf")), shares
+    return torch.where(fits, total, -float("inf")), _normal(shares)
 
 
 def _denominator(p: Tensor, steps: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -125,7 +138,12 @@ def _denominator(p: Tensor, steps: Tensor, tables: tuple[Tensor, Tensor]) -> tup
         l_behind = torch.where(on, either + onward, l_behind)
         k_behind = torch.where(on, either + doubled[:, :, None] * twice[:, None, :], k_behind)
     shares *= (torch.arange(most, device=p.device) < steps[:, None])[:, :, None]
-    return total, shares
+    return total, _normal(shares)
+
+
+def _normal(shares: Tensor) -> Tensor:
+    """A step's shares add up to one, or are all zero: takes off what rounding did over many steps."""
+    return shares / shares.sum(dim=2, keepdim=True).clamp_min(1e-30)
 
 
 @functools.lru_cache(maxsize=4)
@@ -138,7 +156,7 @@ def _on_device(lm: PhoneLm, device: torch.device, dtype: torch.dtype) -> tuple[T
 
 
 def _padded(graphs: Sequence[PhoneGraph]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch's predecessors and successors ``(B, S, most)``, labels ``(B, S)``, and 0 for final states, else _NEVER."""
+    """A batch's predecessors and successors ``(B, S, most)``, labels ``(B, S)``, and 0 for final states or _NEVER."""
     lines, states = len(graphs), max(len(graph.labels) for graph in graphs)
     labels, ends = np.zeros((lines, states), np.int64), np.full((lines, states), _NEVER, np.float32)
     sources, targets = [], []

@@ -1,9 +1,9 @@
 """All ways of saying a text, as CTC's steps: the graph that a numerator sums over.
 
-A state is a phoneme of one pronunciation, or the optional blank before, after or between two. State 0 is the blank before
-the text and the last state the blank after it; a path begins in state 0 or in one that follows it, and ends in the last
-state or in one that it follows. Every state may follow itself; the others that it may follow are listed, and all lie
-before it. Between two phonemes of the same kind the blank is not optional.
+A state is a phoneme of one pronunciation, or the optional blank before, after or between two. State 0 is the blank
+before the text and the last state the blank after it; a path begins in state 0 or in one that follows it, and ends in
+the last state or in one that it follows. Every state may follow itself; the others that it may follow are listed, and
+all lie before it. Between two phonemes of the same kind the blank is not optional.
 
 Words meet in a blank that all their pronunciations share, so a text of n words with two pronunciations each has n times
 as many states, not 2 ** n. A reading that two different choices of pronunciations spell counts twice.
@@ -12,6 +12,7 @@ as many states, not 2 ** n. A reading that two different choices of pronunciatio
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,7 +114,7 @@ def _part(pronunciation: Pronunciation) -> _Part:
     if not pronunciation or min(pronunciation) < 1:
         raise DataError(f"a pronunciation is phoneme ids from 1, at least one: not {pronunciation}")
     labels, counts, predecessors = [pronunciation[0]], list[int](), list[int]()
-    for before, phone in zip(pronunciation, pronunciation[1:], strict=False):
+    for before, phone in itertools.pairwise(pronunciation):
         at = len(labels)
         direct = [at - 1] if phone != before else []
         labels += [0, phone]

@@ -28,8 +28,8 @@ class PhoneLm:
     """A dense trigram.
 
     Attributes:
-        probabilities: ``(symbols, symbols, symbols)`` float32, ``[h1, h2, p]`` is P(p | h1, h2), h2 the last phoneme and
-            h1 the one before it. Zero for p = 0; a row adds up to one.
+        probabilities: ``(symbols, symbols, symbols)`` float32, ``[h1, h2, p]`` is P(p | h1, h2), h2 the last phoneme
+            and h1 the one before it. Zero for p = 0; a row adds up to one.
     """
 
     probabilities: NDArray[np.float32]
@@ -46,11 +46,11 @@ class PhoneLm:
 
     @classmethod
     def from_counts(cls, counts: NDArray[Any]) -> PhoneLm:
-        """The trigram of `count_trigrams`, which may be added up over parts of a text.
+        """The trigram of `count_trigrams`, which may be added up over parts of a text, cut between sentences.
 
         Interpolated Witten-Bell: what a history gives to the next shorter one grows with the number of different
-        phonemes seen after it. With forty symbols nearly all histories are well counted, so a finer method gains nothing;
-        and this one needs no rare events to learn a discount from.
+        phonemes seen after it. With forty symbols nearly all histories are well counted: Kneser-Ney has the same
+        perplexity, and needs rare events to learn its discounts from.
         """
         symbols = len(counts)
         trigrams = counts.astype(np.float64)
@@ -97,7 +97,7 @@ class PhoneLm:
 
 
 def count_trigrams(sequence: NDArray[Any], phonemes: int = PHONEMES) -> NDArray[np.int64]:
-    """How often each phoneme follows each history: ``(phonemes + 1,) * 3`` int64, of ids from 1 with 0 between sentences.
+    """How often each phoneme follows each history: ``(phonemes + 1,) * 3`` int64. For texts see `PhoneLm.estimate`.
 
     Raises:
         DataError: an id beyond the phonemes.
@@ -112,9 +112,8 @@ def _histories(sequence: NDArray[Any], phonemes: int) -> tuple[NDArray[np.int64]
     """h1, h2 and p for each phoneme of a text."""
     ids = np.asarray(sequence, np.int64).ravel()
     if len(ids) and not 0 <= ids.min() <= ids.max() <= phonemes:
-        raise DataError(
-            f"phoneme ids go from 1 to {phonemes}, with 0 between sentences; found {ids.min()} to {ids.max()}"
-        )
+        found = f"{ids.min()} to {ids.max()}"
+        raise DataError(f"phoneme ids go from 1 to {phonemes}, with 0 between sentences; found {found}")
     padded = np.concatenate([np.zeros(2, np.int64), ids])
     second = padded[1:-1]
     first = np.where(second > 0, padded[:-2], 0)
