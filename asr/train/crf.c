@@ -57,61 +57,69 @@ static int find_ranges(const graph *g, int steps, int32_t *bounds, int32_t **low
     return 1;
 }
 
-/* The logarithm of the probability of a graph's paths, or IMPOSSIBLE. `room` holds (steps + 2) * states doubles,
-   `bounds` 2 * (steps + states) numbers. Path sums are doubles scaled to one at every step. */
+/* A double is too small for path sums: to a network that hears only blanks, as all do at first, having read a hundred
+   phonemes is 1e-400 times as likely as having read none. (Where a long double is no wider than a double, such lines count
+   wrongly or not at all.) */
+typedef long double wide;
+enum { SCALED = 8 }; /* every so many steps the sums are scaled to one */
+
+/* The logarithm of the probability of a graph's paths, or IMPOSSIBLE. `room` holds (steps + 2) * states + steps numbers of
+   16 bytes, `bounds` 2 * (steps + states). */
 double numerator(const float *p, int steps, int tokens, int states, const int32_t *label, const int32_t *start,
-                 const int32_t *before, double weight, float *out, double *room, int32_t *bounds)
+                 const int32_t *before, double weight, float *out, wide *room, int32_t *bounds)
 {
     graph g = {states, label, start, before};
     int32_t *low, *high;
     if (steps < 1 || !find_ranges(&g, steps, bounds, &low, &high)) return IMPOSSIBLE;
-    double *behind = room + (size_t)steps * states, *next = behind + states, total = 0;
-    memset(behind, 0, states * sizeof(double)); /* the step before the first: in state 0 */
+    wide *behind = room + (size_t)steps * states, *next = behind + states, *scales = next + states;
+    double total = 0;
+    memset(behind, 0, states * sizeof(wide)); /* the step before the first: in state 0 */
     behind[0] = 1;
     for (int t = 0; t < steps; t++) {
-        double *a = room + (size_t)t * states, sum = 0;
-        const double *old = t ? a - states : behind;
+        wide *a = room + (size_t)t * states;
+        const wide *old = t ? a - states : behind;
         const float *here = p + (size_t)t * tokens;
-        memset(a, 0, states * sizeof(double));
+        memset(a, 0, states * sizeof(wide));
         for (int s = low[t]; s <= high[t]; s++) {
-            double from = old[s];
+            wide from = old[s];
             for (int e = start[s]; e < start[s + 1]; e++) from += old[before[e]];
-            sum += a[s] = from * here[label[s]];
+            a[s] = from * here[label[s]];
         }
+        scales[t] = 1;
+        if (t % SCALED) continue;
+        wide sum = 0;
+        for (int s = low[t]; s <= high[t]; s++) sum += a[s];
         if (!(sum > 0)) return IMPOSSIBLE;
-        double scale = 1 / sum;
+        wide scale = scales[t] = 1 / sum;
         for (int s = low[t]; s <= high[t]; s++) a[s] *= scale;
-        total += log(sum);
+        total += (double)logl(sum);
     }
-    const double *a = room + (size_t)(steps - 1) * states;
-    memset(behind, 0, states * sizeof(double));
-    double end = a[states - 1];
+    const wide *a = room + (size_t)(steps - 1) * states;
+    memset(behind, 0, states * sizeof(wide));
+    wide end = a[states - 1];
     behind[states - 1] = 1;
     for (int e = start[states - 1]; e < start[states]; e++) {
         end += a[before[e]];
         behind[before[e]] = 1;
     }
     if (!(end > 0)) return IMPOSSIBLE;
-    total += log(end);
+    total += (double)logl(end);
     if (weight == 0) return total;
+    /* On the way back the same factors are used, so that a step's products of both ways always add up to `end`. */
+    wide part = weight / end;
     for (int t = steps - 1; t >= 0; t--) {
         const float *here = p + (size_t)t * tokens;
         float *share = out + (size_t)t * tokens;
-        double sum = 0, largest = 0;
         a = room + (size_t)t * states;
-        for (int s = low[t]; s <= high[t]; s++) sum += a[s] * behind[s];
-        double scale = weight / sum;
-        memset(next, 0, states * sizeof(double));
+        memset(next, 0, states * sizeof(wide));
         for (int s = low[t]; s <= high[t]; s++) {
-            share[label[s]] += (float)(scale * a[s] * behind[s]);
-            double onward = behind[s] * here[label[s]];
-            largest = onward > largest ? onward : largest;
+            wide back = behind[s] * part;
+            share[label[s]] += (float)(a[s] * back);
+            wide onward = behind[s] * (here[label[s]] * scales[t]);
             next[s] += onward;
             for (int e = start[s]; e < start[s + 1]; e++) next[before[e]] += onward;
         }
-        double *swap = behind;
-        scale = 1 / largest;
-        for (int s = 0; s < states; s++) next[s] *= scale;
+        wide *swap = behind;
         behind = next;
         next = swap;
     }
@@ -251,7 +259,7 @@ double denominator(const float *p, int steps, const vec *forward, const vec *bac
     /* On the way back the same factors are used, so that a step's products of both ways always add up to `end`. */
     vec *after_l = scratch, *after_k = after_l + TABLE, *onward = after_k + TABLE, *turned = onward + TABLE;
     float part = (float)(weight / end);
-    for (int i = 0; i < TABLE; i++) after_l[i] = after_k[i] = (vec){0} + 1;
+    for (int i = 0; i < TABLE; i++) after_l[i] = after_k[i] = (vec){0} + 1.f;
     for (int t = steps - 1; t >= 0; t--) {
         const float *here = p + (size_t)t * SYMBOLS;
         float *share = out + (size_t)t * SYMBOLS, blank = here[0] * scales[t];
@@ -262,7 +270,7 @@ double denominator(const float *p, int steps, const vec *forward, const vec *bac
             for (int i = 0; i < VECTORS; i++) {
                 int at = h * VECTORS + i;
                 /* what was left out on the way here may be any number on the way back */
-                vec l = WHERE(now_l[at] > 0, after_l[at]), k = WHERE(now_k[at] > 0, after_k[at]);
+                vec l = WHERE(now_l[at] > 0.f, after_l[at]), k = WHERE(now_k[at] > 0.f, after_k[at]);
                 heard[i] += now_l[at] * l;
                 blanks += now_k[at] * k;
                 onward[at] = l * y[i];

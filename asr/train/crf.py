@@ -187,7 +187,7 @@ def _add_shares(
     line = p.shape[1] * tokens * p.element_size()
 
     def work(numbers: Sequence[int]) -> None:
-        room = torch.empty((most + 2) * widest, dtype=torch.float64)
+        room = torch.empty(2 * ((most + 2) * widest + most), dtype=torch.float64)  # long doubles
         bounds = torch.empty(2 * (most + widest), dtype=torch.int32)
         table_room = torch.empty((2 * most + 4) * tokens * wide if tables else 0)
         for b in numbers:
