@@ -144,7 +144,7 @@ def test_a_long_line_with_little_time_for_its_text_is_summed(kernel, spare) -> N
 
 
 def test_a_network_that_hears_only_silence_still_learns_a_long_text(kernel) -> None:
-    """Where every phoneme is next to impossible, loss and gradient are still `ctc_loss`'s: early in training it is so."""
+    """Where every phoneme is next to impossible, as early in training, loss and gradient are still `ctc_loss`'s."""
     text = [1 + k % 39 for k in range(180)]
     logits = torch.randn(1, 500, 40, generator=torch.Generator().manual_seed(6))
     logits[:, :, 0] += 15
