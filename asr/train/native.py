@@ -1,11 +1,13 @@
-"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "native"`.
+"""A training step's costly parts for CPUs with AMX or AVX-512 BF16: `[training] kernels = "native"`.
 
 The same function as `AcousticModel.run` and the same CTC, in bfloat16 with sums in float32. PyTorch has good matrix
-products for such CPUs but spends most of a step around them: its LSTM repacks the weights at every step, a convolution
-over time copies its input once for each tap, and CTC takes one logarithm after another. Here an LSTM's products and
-its gates run at the same time, in the CPU's tile unit and its vector units, and a convolution reads its input in place.
+products for such CPUs but spends much of a step around them: its LSTM repacks the weights at every step, a convolution
+over time copies its input once for each tap, and CTC takes one logarithm after another. Here an LSTM's gates follow on
+its products while these are in the nearest cache (with AMX they run at the same time), and a convolution reads its
+input in place.
 
-``amx.c`` beside this file is compiled at first use with the system's C compiler, and kept in the user's cache folder.
+The C files in ``kernels/`` are compiled at first use with the system's C compiler, and kept in the user's cache folder:
+the products in ``amx.c`` or ``avx512.c``, as the CPU has it, and what is the same for both in the others.
 """
 
 from __future__ import annotations
@@ -309,19 +311,22 @@ def _call(name: str, *args: Any) -> Any:
 
 
 @functools.cache
-def _unit() -> str:
-    """Which of the CPU's units multiplies: the best that there is."""
+def _units_here() -> list[str]:
+    """Which of the CPU's units could multiply, best first."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         flags = set()
-    for unit, (_, needed) in _UNITS.items():
-        if needed <= flags:
-            return unit
-    raise ConfigError(
-        "this computer's CPU has neither AMX nor AVX-512 with bfloat16 (amx_bf16 or avx512_bf16 in /proc/cpuinfo): "
-        'leave [training] kernels at "torch"'
-    )
+    return [unit for unit, (_, needed) in _UNITS.items() if needed <= flags]
+
+
+def _unit() -> str:
+    if not _units_here():
+        raise ConfigError(
+            "this computer's CPU has neither AMX nor AVX-512 BF16 (amx_bf16 or avx512_bf16 in /proc/cpuinfo): "
+            'leave [training] kernels at "torch"'
+        )
+    return _units_here()[0]
 
 
 @functools.cache
