@@ -14,10 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from torch import Tensor, nn
 
 from asr.errors import ConfigError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
+from asr.train.compile_c import LOOSE, compiled
 
 _FOLDER = Path(__file__).with_name("kernels")
 # The CPUs' units for products of bfloat16, best first: what the compiler is to build for, and what the CPU must have.
@@ -34,9 +31,6 @@ _UNITS = {
     "amx": ("sapphirerapids", {"amx_bf16", "avx512_bf16"}),
     "avx512": ("cooperlake", {"avx512_bf16", "avx512bw", "avx512dq", "avx512vl"}),
 }
-# Sums in any order, but not -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
-_LOOSE = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
-_FLAGS = ["-O3", *_LOOSE, "-shared", "-fPIC"]
 _ROOM = 31  # rows behind a buffer that tiles may read
 _MULTIPLE = 32  # of which the network's width must be one
 
@@ -331,27 +325,9 @@ def _unit() -> str:
 
 @functools.cache
 def _library(unit: str) -> ctypes.CDLL:
-    sources = [_FOLDER / name for name in ("vectors.h", "rows.c", "ctc.c", f"{unit}.c")]
-    flags = [f"-march={_UNITS[unit][0]}", *_FLAGS]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources) + " ".join(flags).encode()).hexdigest()
-    name = f"{unit}-{digest[:16]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
-    if not (folder / name).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / name
-            command = [os.environ.get("CC", "cc"), *flags, *map(str, sources[1:]), "-o", str(built), "-lm"]
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True)
-            except FileNotFoundError as error:
-                raise ConfigError(f'[training] kernels = "native" needs a C compiler: no {command[0]} found') from error
-            except subprocess.CalledProcessError as error:
-                lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no reason given"]
-                raise ConfigError(
-                    f'[training] kernels = "native": {command[0]} cannot compile them: {lines[0]}'
-                ) from error
-            os.replace(built, folder / name)
-    library = ctypes.CDLL(str(folder / name))
+    others = [_FOLDER / name for name in ("rows.c", "ctc.c", "vectors.h")]
+    flags = ["-O3", f"-march={_UNITS[unit][0]}", *LOOSE]
+    library = compiled(_FOLDER / f"{unit}.c", flags, '[training] kernels = "native"', others)
     if not library.unit_permitted():
         raise ConfigError('the system does not allow AMX: leave [training] kernels at "torch"')
     pointer, number, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_double
