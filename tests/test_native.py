@@ -13,11 +13,21 @@ from torch import Tensor
 from asr.errors import ConfigError
 from asr.model import AcousticModel, ModelOptions
 from asr.train import native
+from asr.train.config import TrainingOptions
 
 
-def network(**options: object) -> AcousticModel:
+@pytest.fixture(params=["amx", "avx512"])
+def unit(request, monkeypatch) -> str:
+    """Each unit of the CPU that the kernels know, where it has both."""
+    if request.param not in native._units_here():
+        pytest.skip(f"this computer's CPU has no {request.param}")
+    monkeypatch.setattr(native, "_units_here", lambda: [request.param])
+    return str(request.param)
+
+
+def network(width: int = 64, **options: object) -> AcousticModel:
     torch.manual_seed(3)
-    model = AcousticModel(ModelOptions(layers=2, blocks=3, width=64, conv_width=32, dropout=0.0, **options))  # type: ignore[arg-type]
+    model = AcousticModel(ModelOptions(layers=2, blocks=3, width=width, conv_width=32, dropout=0.0, **options))  # type: ignore[arg-type]
     model.set_normalisation(torch.full((80,), -6.0), torch.full((80,), 4.0))
     try:
         native.check(model)
@@ -37,11 +47,14 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm().clamp_min(1e-9))
 
 
-@pytest.mark.parametrize(("lines", "length", "lookahead_ms"), [(1, 3, 0), (5, 60, 120), (16, 99, 180), (37, 300, 60)])
-def test_the_kernels_give_the_networks_outputs_and_gradients(lines, length, lookahead_ms) -> None:
+@pytest.mark.parametrize(
+    ("lines", "length", "lookahead_ms", "width"),
+    [(1, 3, 0, 64), (5, 60, 120, 64), (16, 99, 180, 96), (37, 300, 60, 128)],
+)
+def test_the_kernels_give_the_networks_outputs_and_gradients(unit, lines, length, lookahead_ms, width) -> None:
     """For any number of lines and steps, logits and every weight's gradient are as float32's, nearer than autocast's or
     within a few per cent."""
-    model = network(lookahead_ms=lookahead_ms)
+    model = network(width, lookahead_ms=lookahead_ms)
     frames = torch.randn(lines, length, 80) * 4 - 6
 
     def with_torch() -> tuple[Tensor, list[Tensor]]:
@@ -60,7 +73,7 @@ def test_the_kernels_give_the_networks_outputs_and_gradients(lines, length, look
 
 
 @pytest.mark.parametrize("tokens", [3, 29, 80])
-def test_ctc_is_torchs(tokens) -> None:
+def test_ctc_is_torchs(unit, tokens) -> None:
     """Loss and gradient are those of `ctc_loss`, with empty texts, doubled letters and texts that do not fit."""
     network()
     generator = torch.Generator().manual_seed(5)
@@ -87,6 +100,18 @@ def test_a_network_that_the_kernels_do_not_know_is_refused() -> None:
             native.check(AcousticModel(options))
     with pytest.raises(ConfigError, match="is for the CPU"):
         native.check(AcousticModel(ModelOptions()).to("meta"))
+
+
+def test_a_cpu_without_the_units_is_refused(monkeypatch) -> None:
+    """Where the CPU has no unit that the kernels know, the error says what to choose instead."""
+    monkeypatch.setattr(native, "_units_here", list)
+    with pytest.raises(ConfigError, match=r'neither AMX nor AVX-512 BF16 .* leave .* at "torch"'):
+        native.check(AcousticModel(ModelOptions()))
+
+
+def test_the_kernels_older_name_still_works() -> None:
+    """A configuration from when there were kernels for AMX alone chooses the same ones."""
+    assert TrainingOptions(kernels="amx") == TrainingOptions(kernels="native")  # type: ignore[arg-type]
 
 
 def test_the_kernels_leave_the_processs_numbers_alone() -> None:

@@ -1,4 +1,4 @@
-"""C files beside this one, compiled at first use with the system's C compiler and kept in the user's cache folder."""
+"""C files beside Python's, compiled at first use with the system's C compiler and kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from asr.errors import ConfigError
 LOOSE = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
 
 
-def compiled(source: Path, flags: Sequence[str], purpose: str) -> ctypes.CDLL:
-    """The library made of a C file.
+def compiled(source: Path, flags: Sequence[str], purpose: str, others: Sequence[Path] = ()) -> ctypes.CDLL:
+    """The library made of a C file, or of several.
 
     Args:
         source: the file.
         flags: for the compiler, besides those that make a library. With ``-march=native`` another processor gets a
             library of its own, also where they share the cache folder.
         purpose: what needs it, the beginning of an error.
+        others: further C files of the library, and headers that they include.
 
     Raises:
-        ConfigError: there is no C compiler, or it refuses the file.
+        ConfigError: there is no C compiler, or it refuses a file.
     """
     compiler = os.environ.get("CC", "cc")
-    key = "\n".join([source.read_text(encoding="utf-8"), compiler, *flags, _processor()])
+    key = "\n".join([*(path.read_text(encoding="utf-8") for path in (source, *others)), compiler, *flags, _processor()])
     name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
     if not (folder / name).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             built = Path(scratch) / name
-            command = [compiler, *flags, "-shared", "-fPIC", str(source), "-o", str(built), "-lm"]
+            files = [str(path) for path in (source, *others) if path.suffix == ".c"]
+            command = [compiler, *flags, "-shared", "-fPIC", *files, "-o", str(built), "-lm"]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)
             except FileNotFoundError as error:

@@ -59,7 +59,7 @@ class TrainingOptions:
     join_s: float = 10.0  # longest joined line
     average_decay: float = 0.998  # running average of the weights, which is what is checked and exported
     bf16: bool = True  # autocast of the forward pass; the weights stay float32
-    kernels: Literal["torch", "native"] = "torch"  # native: ours, in C, for CPUs with AMX or AVX-512 BF16
+    kernels: Literal["torch", "native", "amx"] = "torch"  # native: ours, in C, for CPUs with AMX or AVX-512 BF16
     workers: int = 0  # processes that prepare batches; 0 on a small CPU, several beside a GPU
     checkpoint_minutes: float = 4.0  # how much work a crash can cost
     check_every: int = 500  # steps between looks at the dev sets

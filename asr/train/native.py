@@ -1,21 +1,19 @@
-"""A training step's costly parts for CPUs with AMX, twice as fast as PyTorch's: `[training] kernels = "native"`.
+"""A training step's costly parts for CPUs with AMX or AVX-512 BF16: `[training] kernels = "native"`.
 
 The same function as `AcousticModel.run` and the same CTC, in bfloat16 with sums in float32. PyTorch has good matrix
-products for such CPUs but spends most of a step around them: its LSTM repacks the weights at every step, a convolution
-over time copies its input once for each tap, and CTC takes one logarithm after another. Here an LSTM's products and
-its gates run at the same time, in the CPU's tile unit and its vector units, and a convolution reads its input in place.
+products for such CPUs but spends much of a step around them: its LSTM repacks the weights at every step, a convolution
+over time copies its input once for each tap, and CTC takes one logarithm after another. Here an LSTM's gates follow on
+its products while these are in the nearest cache (with AMX they run at the same time), and a convolution reads its
+input in place.
 
-``amx.c`` beside this file is compiled at first use with the system's C compiler, and kept in the user's cache folder.
+The C files in ``kernels/`` are compiled at first use with the system's C compiler, and kept in the user's cache folder:
+the products in ``amx.c`` or ``avx512.c``, as the CPU has it, and what is the same for both in the others.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 
 from asr.errors import ConfigError
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
+from asr.train.compile_c import LOOSE, compiled
 
 _FOLDER = Path(__file__).with_name("kernels")
 # The CPUs' units for products of bfloat16, best first: what the compiler is to build for, and what the CPU must have.
@@ -32,9 +31,6 @@ _UNITS = {
     "amx": ("sapphirerapids", {"amx_bf16", "avx512_bf16"}),
     "avx512": ("cooperlake", {"avx512_bf16", "avx512bw", "avx512dq", "avx512vl"}),
 }
-# Sums in any order, but not -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
-_LOOSE = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
-_FLAGS = ["-O3", *_LOOSE, "-shared", "-fPIC"]
 _ROOM = 31  # rows behind a buffer that tiles may read
 _MULTIPLE = 32  # of which the network's width must be one
 
@@ -309,44 +305,29 @@ def _call(name: str, *args: Any) -> Any:
 
 
 @functools.cache
-def _unit() -> str:
-    """Which of the CPU's units multiplies: the best that there is."""
+def _units_here() -> list[str]:
+    """Which of the CPU's units could multiply, best first."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         flags = set()
-    for unit, (_, needed) in _UNITS.items():
-        if needed <= flags:
-            return unit
-    raise ConfigError(
-        "this computer's CPU has neither AMX nor AVX-512 with bfloat16 (amx_bf16 or avx512_bf16 in /proc/cpuinfo): "
-        'leave [training] kernels at "torch"'
-    )
+    return [unit for unit, (_, needed) in _UNITS.items() if needed <= flags]
+
+
+def _unit() -> str:
+    if not _units_here():
+        raise ConfigError(
+            "this computer's CPU has neither AMX nor AVX-512 BF16 (amx_bf16 or avx512_bf16 in /proc/cpuinfo): "
+            'leave [training] kernels at "torch"'
+        )
+    return _units_here()[0]
 
 
 @functools.cache
 def _library(unit: str) -> ctypes.CDLL:
-    sources = [_FOLDER / name for name in ("vectors.h", "rows.c", "ctc.c", f"{unit}.c")]
-    flags = [f"-march={_UNITS[unit][0]}", *_FLAGS]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources) + " ".join(flags).encode()).hexdigest()
-    name = f"{unit}-{digest[:16]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
-    if not (folder / name).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / name
-            command = [os.environ.get("CC", "cc"), *flags, *map(str, sources[1:]), "-o", str(built), "-lm"]
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True)
-            except FileNotFoundError as error:
-                raise ConfigError(f'[training] kernels = "native" needs a C compiler: no {command[0]} found') from error
-            except subprocess.CalledProcessError as error:
-                lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no reason given"]
-                raise ConfigError(
-                    f'[training] kernels = "native": {command[0]} cannot compile them: {lines[0]}'
-                ) from error
-            os.replace(built, folder / name)
-    library = ctypes.CDLL(str(folder / name))
+    others = [_FOLDER / name for name in ("rows.c", "ctc.c", "vectors.h")]
+    flags = ["-O3", f"-march={_UNITS[unit][0]}", *LOOSE]
+    library = compiled(_FOLDER / f"{unit}.c", flags, '[training] kernels = "native"', others)
     if not library.unit_permitted():
         raise ConfigError('the system does not allow AMX: leave [training] kernels at "torch"')
     pointer, number, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_double

@@ -66,7 +66,7 @@ void convolve(const bf16 *x, long rows, int lines, int taps, int width, const bf
 void weight_gradient(const bf16 *turned, long stride, int outputs, const bf16 *packed, long panel, int pairs, int width,
                      float *out, long to_next)
 {
-    const int most = 384;
+    const int most = 384; /* pairs at once: these columns' weights then stay near */
     for (int k = 0; k < pairs; k += most) {
         int here = pairs - k < most ? pairs - k : most;
         for (int slab = 0; slab < outputs; slab += SLAB)
