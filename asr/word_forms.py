@@ -115,6 +115,8 @@ def _candidates(word: str, lookup: Lookup) -> Iterator[Sequence[Pronunciation]]:
     if "'" in word:
         if word.endswith("in'"):
             yield _without_g(lookup(f"{word[:-1]}g"))
+        if word.strip("'") != word:  # a quotation mark, or a sound left out that is not heard
+            yield lookup(word.strip("'"))
         return
     if word.endswith("s") and len(word) > 3:
         yield _join(lookup(word[:-1]), _s) if word[-2] != "s" else ()

@@ -133,6 +133,7 @@ def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
         ("unlatched", "AH N L AE CH T"),
         ("grandpa'll", "G R AE N D P AA L"),
         ("shovelin'", "SH AH V L IH N"),
+        ("lantern'", "L AE N T ER N"),
         ("glorying", "G L AO R IY IH NG"),
         ("paleness", "P EY L N AH S"),
         ("organisers", "AO R G AH N AY Z ER Z"),
