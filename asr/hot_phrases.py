@@ -32,7 +32,7 @@ class HotPhrases:
 
     arrays: HotArrays
     words: tuple[str, ...]  # numbered after those of the tree
-    gain: float  # the most that one more token or closed word can add to a score
+    gain: float  # the most that a state lends and earns together
 
 
 def build_phrases(
@@ -169,7 +169,6 @@ class _Builder:
         pairs = [(state, word, to) for state, close in enumerate(self._close) for word, to in close.items()]
         closed = np.array(pairs, dtype=np.int32).reshape(-1, 3)
         bounds = np.concatenate([[0], np.cumsum([len(words) for words in extra])])
-        gains = [lent[after] - lent[:, None], earned[closed[:, 2]] + lent[closed[:, 2]] - lent[closed[:, 0]]]
         arrays = HotArrays(
             next=after,
             lent=lent,
@@ -182,7 +181,7 @@ class _Builder:
             last_extra=bounds[1:].astype(np.int32),
             extra_word=np.array([word for words in extra for word in words], dtype=np.int32),
         )
-        return HotPhrases(arrays, tuple(self._words), max(0.0, *(float(gain.max(initial=0.0)) for gain in gains)))
+        return HotPhrases(arrays, tuple(self._words), max(0.0, float((earned + lent).max())))
 
     def _fallback(self, words: tuple[str, ...], sounds: tuple[int, ...]) -> int:
         """The state that has forgotten as few of a phrase's first words as possible."""

@@ -293,10 +293,10 @@ def _ahead(s: Search, node: int, place: int) -> float:
         return _unknown(s)
     at = s.tree.places[place]
     first, last = np.int64(at.first_row) + at.ends, np.int64(at.last_row)
-    if first >= last or at.unknown:
+    if first >= last:
         return _unknown(s)
     if last - first > s.switches[FEW]:
-        return s.weights[ALPHA] * s.lm.prob_codes[0, at.ahead]
+        return _unknown(s) if at.unknown else s.weights[ALPHA] * s.lm.prob_codes[0, at.ahead]
     most = NEVER
     for row in range(first, last):
         most = max(most, _word_bonus(s, node, s.tree.words[row]))
@@ -409,7 +409,8 @@ def _offer(
         return
     bonus, ahead, context = s.nodes.bonus[node], s.hot.lent[hot], s.nodes.context[node]
     # The language model is asked only about what can still get into the beam.
-    if total + bonus + s.weights[BETA] + s.weights[HOT_GAIN] <= bar and word >= 0:
+    most = s.weights[BETA] + s.weights[HOT_GAIN] + max(0.0, s.weights[OOV])
+    if word >= 0 and total + bonus + most <= bar:
         return
     if word < 0:
         ahead += _ahead(s, node, place)
@@ -531,9 +532,9 @@ def _future(s: Search, entry: int) -> Any:
     beam = len(s.hypotheses)
     if entry < beam:
         g = s.grown[entry]
-        return mix(np.uint64(s.nodes.context[g.node] + 1), _where(g.place, g.hot, g.token))
+        return mix(mix(np.uint64(0), s.nodes.context[g.node]), _where(g.place, g.hot, g.token))
     c = s.candidates[entry - beam]
-    return mix(np.uint64(c.context + 1), _where(c.place, c.hot, c.token))
+    return mix(mix(np.uint64(0), c.context), _where(c.place, c.hot, c.token))
 
 
 @_jit
