@@ -32,7 +32,6 @@ class HotPhrases:
 
     arrays: HotArrays
     words: tuple[str, ...]  # numbered after those of the tree
-    gain: float  # the most that a state lends and earns together
 
 
 def build_phrases(
@@ -181,7 +180,7 @@ class _Builder:
             last_extra=bounds[1:].astype(np.int32),
             extra_word=np.array([word for words in extra for word in words], dtype=np.int32),
         )
-        return HotPhrases(arrays, tuple(self._words), max(0.0, float((earned + lent).max())))
+        return HotPhrases(arrays, tuple(self._words))
 
     def _fallback(self, words: tuple[str, ...], sounds: tuple[int, ...]) -> int:
         """The state that has forgotten as few of a phrase's first words as possible."""

@@ -91,7 +91,6 @@ class WordBeamDecoder:
                     options.token_floor,
                     options.beam_range,
                     math.log(options.blank_ceiling) if options.blank_ceiling < 1 else math.inf,
-                    0.0,
                 ]
             ),
             switches=np.array([recombine, keep, _FEW], dtype=np.int64),
@@ -158,7 +157,6 @@ class WordBeamDecoder:
         if self._next_hot is not None:
             self._hot, self._next_hot = self._next_hot, None
             self._search = self._search._replace(hot=self._hot.arrays)
-            self._search.weights[core.HOT_GAIN] = self._hot.gain
         s = self._search
         h, nodes = s.hypotheses, s.nodes
         s.counts[:] = 0

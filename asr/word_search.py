@@ -34,6 +34,8 @@ from asr.lm.lookup import LmArrays, continuation
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
 _jit = jit(_nrt=False)
+# What a step calls is compiled into it: a call would hand over some fifty arrays.
+_inline = jit(_nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 NEVER = -math.inf
 NODES_PER_STEP, MARKS_PER_STEP = 2, 3  # new ones, times the beam, at most
@@ -45,7 +47,7 @@ NOTHING, OUTSIDE = 0, 1  # states of the hot words: between words with no phrase
 HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST, SHARED, WORDS, SOUNDS, FOUND = range(12)
 COUNTS = 12
 # Places in `Search.weights`.
-ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING, HOT_GAIN = range(7)
+ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING = range(6)
 # Places in `Search.switches`.
 RECOMBINE, KEEP, FEW = range(3)
 
@@ -140,7 +142,7 @@ class Search(NamedTuple):
     """All of a decoder's state, and what it reads."""
 
     counts: np.ndarray  # int64 (COUNTS,)
-    weights: np.ndarray  # float64 (7,)
+    weights: np.ndarray  # float64 (6,)
     switches: np.ndarray  # int64 (3,)
     nodes: Rows  # NODE (n,)
     history: np.ndarray  # int32 (n, order - 1): the n-gram of each node's last word, last two words, …, or -1
@@ -179,7 +181,7 @@ def log_add(a: float, b: float) -> float:
     return a + math.log1p(math.exp(b - a))
 
 
-@_jit
+@_inline
 def mix(key: np.uint64, value: int) -> np.uint64:
     """Hash of a key and one more number (the mixing step of SplitMix64)."""
     mixed = (key ^ np.uint64(value + 2)) * np.uint64(0x9E3779B97F4A7C15)
@@ -188,7 +190,7 @@ def mix(key: np.uint64, value: int) -> np.uint64:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@_jit
+@_inline
 def _where(place: int, hot: int, token: int) -> int:
     """Place, hot words' state and token as one number."""
     return ((np.int64(place) + 1) << 32) ^ (np.int64(hot) << 9) ^ (np.int64(token) + 1)
@@ -204,12 +206,12 @@ def start_key(token: int) -> np.uint64:
 # candidate; so that it need not be emptied.
 
 
-@_jit
+@_inline
 def _clear(s: Search) -> None:
     s.stamp[0] += 1
 
 
-@_jit
+@_inline
 def _slot(s: Search, key: np.uint64) -> Any:
     """The slot of a key that is in the table, or the empty one that it would take."""
     mask = np.uint64(len(s.slots) - 1)
@@ -224,13 +226,13 @@ def _slot(s: Search, key: np.uint64) -> Any:
     return at
 
 
-@_jit
+@_inline
 def _entry(s: Search, slot: int) -> int:
     """What a slot holds, or -1."""
     return np.int64(s.slots[slot] & 0xFFFFFF) if (s.slots[slot] >> 24) == s.stamp[0] else np.int64(-1)
 
 
-@_jit
+@_inline
 def _fill(s: Search, slot: int, entry: int) -> None:
     s.slots[slot] = (s.stamp[0] << 24) | entry
 
@@ -238,7 +240,7 @@ def _fill(s: Search, slot: int, entry: int) -> None:
 # The language model.
 
 
-@_jit
+@_inline
 def _ask(s: Search, node: int, word: int) -> int:
     """The place in `asked` of what the language model says of a word after a node's words."""
     context = s.nodes.context[node]
@@ -270,7 +272,7 @@ def _ask(s: Search, node: int, word: int) -> int:
     return at
 
 
-@_jit
+@_inline
 def _word_bonus(s: Search, node: int, word: int) -> float:
     """What a word adds to the bonus, hot words apart."""
     if not s.has_lm:
@@ -279,12 +281,12 @@ def _word_bonus(s: Search, node: int, word: int) -> float:
     return bonus if word < s.known else bonus + s.weights[OOV]
 
 
-@_jit
+@_inline
 def _unknown(s: Search) -> float:
     return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[0]] + s.weights[OOV] if s.has_lm else 0.0
 
 
-@_jit
+@_inline
 def _ahead(s: Search, node: int, place: int) -> float:
     """What the language model says of a word that is not finished at a place: the likeliest that it may become."""
     if not s.has_lm:
@@ -306,7 +308,7 @@ def _ahead(s: Search, node: int, place: int) -> float:
 # Growing.
 
 
-@_jit
+@_inline
 def _stay(s: Search, i: int, row: np.ndarray) -> None:
     """A hypothesis that does not grow: a blank, or its last token sounding on."""
     old, new = s.hypotheses, s.grown
@@ -329,7 +331,7 @@ def _stay(s: Search, i: int, row: np.ndarray) -> None:
         s.marks.step[new.mark_token[i]] = step
 
 
-@_jit
+@_inline
 def _new_mark(s: Search, before: int, depth: int, peak: float) -> int:
     mark = s.counts[MARKS]
     s.counts[MARKS] += 1
@@ -340,7 +342,7 @@ def _new_mark(s: Search, before: int, depth: int, peak: float) -> int:
     return mark
 
 
-@_jit
+@_inline
 def _source(s: Search, i: int, token: int) -> tuple[float, int]:
     """The likeliest alignment of a hypothesis that a new token can follow, and its mark."""
     h = s.hypotheses
@@ -349,27 +351,7 @@ def _source(s: Search, i: int, token: int) -> tuple[float, int]:
     return h.best_blank[i], h.mark_blank[i]
 
 
-@_jit
-def _grow(s: Search, i: int, token: int, log_prob: float, place: int, hot: int, bar: float) -> None:
-    """Offer a hypothesis with one more token, as an unfinished word and as every word that ends with it."""
-    old = s.hypotheses
-    total = (old.blank[i] if token == old.token[i] else old.total[i]) + log_prob
-    if total == NEVER:
-        return
-    if place != OFF:
-        at = s.tree.places[place]
-        first, ends = np.int64(at.first_row), np.int64(at.ends)
-        if ends < at.last_row - first or s.hot.more[hot]:
-            _offer(s, i, token, log_prob, total, place, hot, -1, bar)
-        for row in range(first, first + ends):
-            _offer(s, i, token, log_prob, total, ROOT, hot, s.tree.words[row], bar)
-    elif s.hot.more[hot]:
-        _offer(s, i, token, log_prob, total, OFF, hot, -1, bar)
-    for extra in range(s.hot.first_extra[hot], s.hot.last_extra[hot]):
-        _offer(s, i, token, log_prob, total, ROOT, hot, s.hot.extra_word[extra], bar)
-
-
-@_jit
+@_inline
 def _close_hot(s: Search, hot: int, word: int) -> int:
     """The hot words' state after a word is closed."""
     for at in range(s.hot.first_close[hot], s.hot.first_close[hot + 1]):
@@ -378,7 +360,7 @@ def _close_hot(s: Search, hot: int, word: int) -> int:
     return NOTHING
 
 
-@_jit
+@_inline
 def _offer(
     s: Search, i: int, token: int, log_prob: float, total: float, place: int, hot: int, word: int, bar: float
 ) -> None:
@@ -387,14 +369,18 @@ def _offer(
     text = s.nodes.key[node]
     if word >= 0:
         text = mix(text, word)
-        hot = _close_hot(s, hot, word)
+        place = np.int64(ROOT)
+        if len(s.hot.lent) > 2:
+            hot = _close_hot(s, hot, word)
+        else:
+            hot = np.int64(NOTHING)
     key = mix(text, _where(place, hot, token))
     slot = _slot(s, key)
     entry = _entry(s, slot)
+    best = _source(s, i, token)[0] + log_prob
     if 0 <= entry < beam:  # these words are at this place already
         new = s.grown
         new.sound[entry] = log_add(new.sound[entry], total)
-        best = _source(s, i, token)[0] + log_prob
         if best > new.best_token[entry]:
             new.best_token[entry], s.fresh[entry] = best, i
         return
@@ -403,23 +389,25 @@ def _offer(
         if total + candidates.bonus[c] + candidates.ahead[c] <= bar:
             return
         candidates.total[c] = log_add(candidates.total[c], total)
-        best = _source(s, i, token)[0] + log_prob
         if best > candidates.best[c]:
             candidates.best[c], candidates.source[c] = best, i
         return
-    bonus, ahead, context = s.nodes.bonus[node], s.hot.lent[hot], s.nodes.context[node]
-    # The language model is asked only about what can still get into the beam.
-    most = s.weights[BETA] + s.weights[HOT_GAIN] + max(0.0, s.weights[OOV])
-    if word >= 0 and total + bonus + most <= bar:
-        return
+    bonus, ahead, context = s.nodes.bonus[node], s.hot.lent[hot], np.int64(s.nodes.context[node])
     if word < 0:
         ahead += _ahead(s, node, place)
     else:
-        bonus += _word_bonus(s, node, word) + s.hot.earned[hot]
+        bonus += s.weights[BETA] + s.hot.earned[hot]
+        if word >= s.known and s.has_lm:
+            bonus += s.weights[OOV]
+        # The language model is asked only about what can still get into the beam.
+        if total + bonus + ahead <= bar:
+            return
+        if s.has_lm:
+            at = _ask(s, node, word)
+            bonus += s.weights[ALPHA] * s.asked.log_prob[at]
+            context = np.int64(s.asked.after[at])
     if total + bonus + ahead <= bar:
         return
-    if word >= 0 and s.has_lm:
-        context = s.asked.after[_ask(s, node, word)]
     if s.counts[FOUND] == len(candidates):
         _thin(s)
         slot = _slot(s, key)
@@ -427,7 +415,7 @@ def _offer(
     s.counts[FOUND] += 1
     candidates.source[c], candidates.token[c], candidates.place[c] = i, token, place
     candidates.hot[c], candidates.word[c], candidates.context[c] = hot, word, context
-    candidates.best[c], candidates.total[c] = _source(s, i, token)[0] + log_prob, total
+    candidates.best[c], candidates.total[c] = best, total
     candidates.bonus[c], candidates.ahead[c], candidates.key[c] = bonus, ahead, key
     _fill(s, slot, beam + c)
 
@@ -451,40 +439,52 @@ def _thin(s: Search) -> None:
     s.counts[FOUND] = kept
 
 
-@_jit
-def _grow_all(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
-    """Offer a hypothesis with every likely token that its place allows."""
-    place, hot = s.hypotheses.place[i], s.hypotheses.hot[i]
-    floor = s.weights[TOKEN_FLOOR]
+@_inline
+def _grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
+    """Offer a hypothesis with every likely token that its place allows: unfinished, and as every word that ends there.
+
+    In one loop with one call, since what it calls is compiled into it.
+    """
+    places, hot = s.tree.places, s.hypotheses.hot[i]
+    from_place, last_token = s.hypotheses.place[i], s.hypotheses.token[i]
     has_hot = len(s.hot.lent) > 2
-    if place == ROOT:
-        for k in range(likely):
-            token = s.likely[k]
-            child = s.tree.by_token[token]
-            after = s.hot.next[hot, token] if has_hot else OUTSIDE
-            if child >= 0 or after != OUTSIDE:
-                _grow(s, i, token, row[token], child, after, bar)
-        return
-    first = last = 0
-    if place > 0:
-        first, last = np.int64(s.tree.places.first_child[place]), np.int64(s.tree.places.first_child[place + 1])
-    for child in range(first, last):
-        token = np.int64(s.tree.places.token[child])
-        if row[token] >= floor:
-            _grow(s, i, token, row[token], child, s.hot.next[hot, token] if has_hot else OUTSIDE, bar)
-    if has_hot and s.hot.more[hot]:
-        for k in range(likely):
-            token = s.likely[k]
-            if s.hot.next[hot, token] == OUTSIDE:
-                continue
-            inside = False
-            for child in range(first, last):
-                inside |= s.tree.places.token[child] == token
-            if not inside:
-                _grow(s, i, token, row[token], OFF, s.hot.next[hot, token], bar)
+    child = last = np.int64(0)
+    if from_place > 0:
+        child, last = np.int64(places.first_child[from_place]), np.int64(places.first_child[from_place + 1])
+    for k in range(likely):
+        token = s.likely[k]
+        place = np.int64(OFF)
+        if from_place == ROOT:
+            place = np.int64(s.tree.by_token[token])
+        else:  # children and likely tokens are both in order
+            while child < last and places.token[child] < token:
+                child += 1
+            if child < last and places.token[child] == token:
+                place = child
+        after = np.int64(OUTSIDE)
+        if has_hot:
+            after = np.int64(s.hot.next[hot, token])
+        if place == OFF and after == OUTSIDE:
+            continue
+        total = (s.hypotheses.blank[i] if token == last_token else s.hypotheses.total[i]) + row[token]
+        if total == NEVER:
+            continue
+        first_row = ends = np.int64(0)
+        more = s.hot.more[after]
+        if place != OFF:
+            first_row, ends = np.int64(places.first_row[place]), np.int64(places.ends[place])
+            more |= first_row + ends < places.last_row[place]
+        extras = s.hot.first_extra[after] - ends
+        for n in range(-1 if more else 0, ends + s.hot.last_extra[after] - s.hot.first_extra[after]):
+            word = np.int64(-1)
+            if n >= ends:
+                word = np.int64(s.hot.extra_word[extras + n])
+            elif n >= 0:
+                word = np.int64(s.tree.words[first_row + n])
+            _offer(s, i, token, row[token], total, place, after, word, bar)
 
 
-@_jit
+@_inline
 def _step(s: Search, row: np.ndarray) -> None:
     old, new = s.hypotheses, s.grown
     count, beam = s.counts[HYPOTHESES], len(s.hypotheses)
@@ -507,7 +507,7 @@ def _step(s: Search, row: np.ndarray) -> None:
             _fill(s, _slot(s, old.key[i]), i)
         bar = max(least if count == beam else NEVER, top - s.weights[BEAM_RANGE])
         for i in range(count):
-            _grow_all(s, i, row, likely, bar)
+            _grow(s, i, row, likely, bar)
     for i in range(count):
         if s.fresh[i] >= 0:
             mark = _source(s, s.fresh[i], new.token[i])[1]
@@ -526,7 +526,7 @@ def _step(s: Search, row: np.ndarray) -> None:
     s.counts[STEPS] += 1
 
 
-@_jit
+@_inline
 def _future(s: Search, entry: int) -> Any:
     """Hash of all that decides what may still come of a hypothesis or candidate."""
     beam = len(s.hypotheses)
@@ -537,13 +537,13 @@ def _future(s: Search, entry: int) -> Any:
     return mix(mix(np.uint64(0), c.context), _where(c.place, c.hot, c.token))
 
 
-@_jit
+@_inline
 def _score(s: Search, entry: int) -> float:
     beam = len(s.hypotheses)
     return s.grown.score[entry] if entry < beam else s.candidates.score[entry - beam]
 
 
-@_jit
+@_inline
 def _recombine(s: Search, count: int, floor: float) -> None:
     """Of those that have the same future, let only the likeliest go on: the scores of the others become NEVER."""
     _clear(s)
@@ -577,7 +577,7 @@ def _recombine(s: Search, count: int, floor: float) -> None:
         s.winners[entry] = winner
 
 
-@_jit
+@_inline
 def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) -> None:
     """Fill the beam with the best of the hypotheses that stayed and of the candidates."""
     old, new, candidates, beam = s.hypotheses, s.grown, s.candidates, len(s.hypotheses)
@@ -619,7 +619,7 @@ def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) ->
         s.counts[LAST_SOUND] = s.counts[STEPS]
 
 
-@_jit
+@_inline
 def _admit(s: Search, c: int, to: int, row: np.ndarray) -> None:
     """Make a candidate a hypothesis."""
     new, candidate = s.grown, s.candidates[c]
@@ -631,7 +631,7 @@ def _admit(s: Search, c: int, to: int, row: np.ndarray) -> None:
     new.total[to], new.ahead[to], new.score[to] = candidate.total, candidate.ahead, candidate.score
 
 
-@_jit
+@_inline
 def _write(s: Search, c: int, row: np.ndarray) -> tuple[int, int]:
     """The node and the mark of a candidate, made now."""
     candidate = s.candidates[c]
@@ -643,7 +643,7 @@ def _write(s: Search, c: int, row: np.ndarray) -> tuple[int, int]:
     return node, _new_mark(s, mark, depth, row[candidate.token])
 
 
-@_jit
+@_inline
 def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> int:
     nodes = s.nodes
     node = s.counts[NODES]
@@ -690,14 +690,14 @@ def _remember(s: Search, count: int, found: int, row: np.ndarray) -> None:
             _remember_one(s, to, node, _source(s, s.candidates.source[n - count], s.candidates.token[n - count])[1], loss)
 
 
-@_jit
+@_inline
 def _remember_one(s: Search, to: int, node: int, mark: int, loss: float) -> None:
     k = _alternative_slot(s, to, s.nodes.key[node], loss)
     if k >= 0:
         s.alternatives.node[to, k], s.alternatives.mark[to, k], s.alternatives.loss[to, k] = node, mark, loss
 
 
-@_jit
+@_inline
 def _alternative_slot(s: Search, to: int, key: np.uint64, loss: float) -> int:
     """Where to remember a text that lost to a node's, or -1 if it is there already or others lost less."""
     if s.nodes.key[to] == key:
@@ -714,7 +714,7 @@ def _alternative_slot(s: Search, to: int, key: np.uint64, loss: float) -> int:
     return worst if loss < most else -1
 
 
-@_jit
+@_inline
 def _nth_greatest(values: np.ndarray, count: int, n: int) -> float:
     """The n-th greatest of the first ``count`` values, n >= 1, which are left in another order (quickselect)."""
     low, high, wanted = 0, count - 1, n - 1
@@ -748,7 +748,7 @@ def best_hypothesis(s: Search) -> int:
     return best
 
 
-@_jit
+@_inline
 def shown_hypothesis(s: Search) -> int:
     """The best hypothesis; or if the sounds of its unfinished word are a word already, the best that closed it."""
     best, h = best_hypothesis(s), s.hypotheses
@@ -769,7 +769,7 @@ def likeliest_mark(h: Rows, i: int) -> int:
     return h.mark_token[i] if h.best_token[i] > h.best_blank[i] else h.mark_blank[i]
 
 
-@_jit
+@_inline
 def ancestor(s: Search, node: int, depth: int) -> int:
     """The node of the first ``depth`` words of a text; the root if they are settled already."""
     while node > 0 and s.nodes.depth[node] > depth:
@@ -777,7 +777,7 @@ def ancestor(s: Search, node: int, depth: int) -> int:
     return node
 
 
-@_jit
+@_inline
 def shared_depth(s: Search) -> int:
     """How many leading words all hypotheses have in common."""
     shared = s.hypotheses.node[0]
@@ -827,7 +827,7 @@ def _settle(s: Search, oldest: int) -> None:
     _compact_marks(s, depth)
 
 
-@_jit
+@_inline
 def _need_node(s: Search, node: int, depth: int) -> None:
     nodes, place = s.nodes, s.places
     while nodes.depth[node] > depth and place[node] < 0:
@@ -837,7 +837,7 @@ def _need_node(s: Search, node: int, depth: int) -> None:
         place[node] = 0
 
 
-@_jit
+@_inline
 def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
     """Keep the alternatives of the nodes that are needed, and theirs; forget those that differ before the depth."""
     missed = True
@@ -857,7 +857,7 @@ def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
                 missed = True
 
 
-@_jit
+@_inline
 def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
     """Make the node of the first ``depth`` words, which all hypotheses share, the root; drop what none needs.
 
@@ -898,14 +898,14 @@ def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
                     s.alternatives.node[node, k] = place[s.alternatives.node[node, k]]
 
 
-@_jit
+@_inline
 def _need_marks(s: Search, mark: int, depth: int) -> None:
     while mark >= 0 and s.marks.depth[mark] > depth and s.places[mark] < 0:
         s.places[mark] = 0
         mark = s.marks.before[mark]
 
 
-@_jit
+@_inline
 def _compact_marks(s: Search, depth: int) -> None:
     """Drop the marks that no hypothesis needs, and those of settled words."""
     h, marks, place = s.hypotheses, s.marks, s.places
