@@ -31,7 +31,7 @@ class LmArrays(NamedTuple):
 
 
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
-_jit = jit(_nrt=False)
+_jit = jit(_nrt=False, forceinline=True)
 
 
 @_jit

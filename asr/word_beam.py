@@ -1,0 +1,354 @@
+"""The word decoder: CTC beam search over a stream of phonemes, with a lexicon, a language model and hot words.
+
+The algorithm is in `asr.word_search`; this class owns its memory. What is older than ``max_delay_steps``
+is settled every few steps: hypotheses that differ there are given up, and the words go from the search's nodes
+to a list. So a step costs the same however long the utterance, and memory grows by its text alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from asr import word_search as core
+from asr.decoder import DecoderOptions
+from asr.hot_phrases import HotPhrases, Pronounce, build_phrases
+from asr.hotwords import HotWord
+from asr.lexicon_tree import LexiconTree
+from asr.lm import LanguageModel
+from asr.word_search import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
+
+_Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
+_SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
+_ASKED = 1 << 12  # answers of the language model that are remembered
+_FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
+_NO_LM = LanguageModel.empty()
+
+
+@dataclass(frozen=True)
+class HeardWord:
+    """A word and where it was heard. Steps count from the decoder's start or last reset."""
+
+    text: str
+    first_step: int  # the step at which its first sound begins
+    last_step: int  # the step at which its last sound begins
+    log_probs: tuple[float, ...]  # natural log of each sound's probability at its peak
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sequence of words."""
+
+    words: tuple[HeardWord, ...]
+    score: float  # natural log of the probability of the whole, with what language model and hot words add
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+
+class WordBeamDecoder:
+    """Decodes phonemes to words.
+
+    Args:
+        options: how to search.
+        tokens: what the columns of the log probabilities stand for, the blank first.
+        tree: the lexicon.
+        lm: the word language model that the tree was built with.
+        pronounce: gives the pronunciations of hot words.
+        recombine: of texts with the same future, follow only the likeliest.
+    """
+
+    def __init__(
+        self,
+        options: DecoderOptions,
+        tokens: Sequence[str],
+        tree: LexiconTree,
+        lm: LanguageModel | None = None,
+        pronounce: Pronounce | None = None,
+        recombine: bool = True,
+    ) -> None:
+        self._options, self._tokens, self._tree, self._lm = options, tokens, tree, lm
+        self._pronounce = pronounce
+        beam, order = options.beam, lm.order if lm is not None else 1
+        room = 2 * _SETTLE_EVERY * beam
+        wide = 8 * beam + 1024  # candidates
+        keep = recombine and options.alternatives > 0
+        self._next_hot: HotPhrases | None = None
+        self._hot = build_phrases((), tree, tokens, lambda _: ())
+        self._search = Search(
+            counts=np.zeros(core.COUNTS, dtype=np.int64),
+            weights=np.array(
+                [
+                    options.alpha,
+                    options.beta,
+                    options.oov_penalty,
+                    options.token_floor,
+                    options.beam_range,
+                    math.log(options.blank_ceiling) if options.blank_ceiling < 1 else math.inf,
+                ]
+            ),
+            switches=np.array([recombine, keep, _FEW], dtype=np.int64),
+            nodes=np.recarray(room, dtype=NODE),
+            history=np.zeros((room, order - 1), dtype=np.int32),
+            alternatives=np.recarray((room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
+            marks=np.recarray(2 * room, dtype=MARK),
+            hypotheses=np.recarray(beam, dtype=HYPOTHESIS),
+            grown=np.recarray(2 * beam, dtype=HYPOTHESIS),
+            fresh=np.zeros(beam, dtype=np.int32),
+            candidates=np.recarray(wide, dtype=CANDIDATE),
+            ranks=np.zeros(wide + beam),
+            slots=np.zeros(1 << (2 * (wide + beam) - 1).bit_length(), dtype=np.int64),
+            stamp=np.zeros(1, dtype=np.int64),
+            winners=np.zeros(wide + beam, dtype=np.int32),
+            admitted=np.zeros(wide + beam, dtype=np.int32),
+            likely=np.zeros(len(tokens), dtype=np.int32),
+            asked=_forgetful(),
+            places=np.zeros(2 * room, dtype=np.int32),
+            settled_words=np.zeros(room, dtype=np.int32),
+            settled_sounds=np.recarray(2 * room, dtype=SOUND),
+            words=np.zeros(room, dtype=np.int32),
+            sounds=np.recarray(2 * room, dtype=SOUND),
+            blank=0,
+            known=tree.known,
+            tree=tree.arrays,
+            hot=self._hot.arrays,
+            lm=(lm or _NO_LM).arrays,
+            has_lm=lm is not None,
+        )
+        self._begin(-1, 0.0, -math.inf)
+
+    def set_hot_words(self, hot_words: Iterable[HotWord]) -> None:
+        """Expect these phrases from the next utterance on, and no others.
+
+        Takes effect at `reset`, or at once if nothing of the utterance has been recognised yet: silence after
+        an endpoint is the next utterance's already.
+
+        Raises:
+            ConfigError: that names a phrase with a word that cannot be pronounced.
+        """
+        s = self._search
+        unknown = self._options.oov_penalty if self._lm is not None else 0.0
+        pronounce = self._pronounce if self._pronounce is not None else self._tree_sounds
+        self._next_hot = build_phrases(tuple(hot_words), self._tree, self._tokens, pronounce, -unknown)
+        if not self.best().words:
+            # Other hypotheses may have begun a phrase of those before: only the empty one goes on.
+            steps, last_sound = int(s.counts[core.STEPS]), int(s.counts[core.LAST_SOUND])
+            self.reset()
+            s.counts[core.STEPS], s.counts[core.LAST_SOUND] = steps, last_sound
+
+    def _tree_sounds(self, word: str) -> Sequence[Sequence[str]]:
+        return [[self._tokens[token] for token in sounds] for sounds in self._tree.pronunciations(word)]
+
+    def reset(self) -> None:
+        """Begin a new utterance: the next step is its step 0. A token that sounds on belongs to the old one."""
+        h = self._search.hypotheses
+        best = core.best_hypothesis(self._search)
+        total = h.total[best]
+        # The last token stays as the root's, so that its going on is not a new one.
+        self._begin(int(h.token[best]), float(h.blank[best] - total), float(h.sound[best] - total))
+
+    def _begin(self, token: int, blank: float, sound: float) -> None:
+        if self._next_hot is not None:
+            self._hot, self._next_hot = self._next_hot, None
+            self._search = self._search._replace(hot=self._hot.arrays)
+        s = self._search
+        h, nodes = s.hypotheses, s.nodes
+        s.counts[:] = 0
+        s.counts[[core.HYPOTHESES, core.NODES]] = 1
+        s.counts[core.LAST_SOUND] = -1
+        nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 0.0)
+        s.history[0] = -1
+        s.history[0, :1] = 1  # <s>
+        s.alternatives.node[0] = -1
+        key = core.start_key(token)
+        h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, key)
+        self._settled: list[HeardWord] = []
+        self._read_last = 0
+
+    def accept(self, log_probs: np.ndarray) -> None:
+        """Take ``(T, tokens)`` natural-log probabilities, T >= 0."""
+        rows = np.array(log_probs, dtype=np.float64)
+        for begin in range(0, len(rows), _SETTLE_EVERY):
+            part = rows[begin : begin + _SETTLE_EVERY]
+            self._make_room(len(part))
+            core.run(self._search, part, _SETTLE_EVERY, self._options.max_delay_steps)
+            self._read_last = int(self._search.counts[core.BEST])
+
+    def _make_room(self, steps: int) -> None:
+        s, counts, beam = self._search, self._search.counts, self._options.beam
+        nodes = int(counts[core.NODES]) + steps * beam * core.NODES_PER_STEP
+        marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
+        if nodes > len(s.nodes):
+            s = s._replace(
+                nodes=_longer(s.nodes, nodes), history=_longer(s.history, nodes), words=_longer(s.words, nodes)
+            )
+            if s.switches[core.KEEP]:
+                s = s._replace(alternatives=_longer(s.alternatives, nodes))
+        if marks > len(s.marks):
+            s = s._replace(marks=_longer(s.marks, marks), sounds=_longer(s.sounds, marks))
+        if max(nodes, marks) > len(s.places):
+            s = s._replace(places=_longer(s.places, max(nodes, marks)))
+        # One settling may bring as many words and sounds as there are marks.
+        if int(counts[core.SETTLED_WORDS]) + marks > len(s.settled_words):
+            s = s._replace(settled_words=_longer(s.settled_words, int(counts[core.SETTLED_WORDS]) + marks))
+        if int(counts[core.SETTLED_SOUNDS]) + marks > len(s.settled_sounds):
+            s = s._replace(settled_sounds=_longer(s.settled_sounds, int(counts[core.SETTLED_SOUNDS]) + marks))
+        self._search = s
+
+    def best(self) -> Reading:
+        """The likeliest words so far. A word is among them once its sounds are complete."""
+        best = int(self._search.counts[core.BEST])
+        return self._read(best, float(self._search.hypotheses.score[best]))
+
+    def _read(self, index: int, score: float) -> Reading:
+        s = self._search
+        if index != self._read_last:
+            core.read(s, index)
+            self._read_last = index
+        counts = s.counts
+        # As plain arrays: looking up a field of a record array by name takes ten times as long.
+        words = s.words[len(s.words) - int(counts[core.WORDS]) :].tolist()
+        sounds = np.asarray(s.sounds)[len(s.sounds) - int(counts[core.SOUNDS]) :]
+        settled = self._settled_words()
+        return Reading((*settled, *self._heard(words, sounds.tolist(), len(settled))), score)
+
+    def _settled_words(self) -> list[HeardWord]:
+        """The words before the root, which never change."""
+        s, done = self._search, len(self._settled)
+        count = int(s.counts[core.SETTLED_WORDS])
+        if count > done:
+            sounds = np.asarray(s.settled_sounds)[: int(s.counts[core.SETTLED_SOUNDS])]
+            sounds = sounds[np.searchsorted(sounds["word"], done + 1) :]
+            self._settled += self._heard(s.settled_words[done:count].tolist(), sounds.tolist(), done)
+        return self._settled
+
+    def _heard(self, words: list[int], sounds: list[tuple[int, int, float]], before: int) -> list[HeardWord]:
+        """Words, numbered from ``before`` + 1 on, of their sounds in order."""
+        heard, at = [], 0
+        for number, word in enumerate(words, before + 1):
+            first = at
+            while at < len(sounds) and sounds[at][0] == number:
+                at += 1
+            peaks = tuple(peak for _, _, peak in sounds[first:at])
+            heard.append(HeardWord(self._text(word), sounds[first][1], sounds[at - 1][1], peaks))
+        return heard
+
+    def _text(self, word: int) -> str:
+        own = len(self._tree.words)
+        return self._tree.words[word] if word < own else self._hot.words[word - own]
+
+    def finals(self, count: int = 1) -> list[Reading]:
+        """The likeliest texts if the utterance ends here, likeliest first, at most ``count``.
+
+        Those after the first may differ from `best` in words that were called stable, as far back as text is
+        not settled yet.
+        """
+        s = self._search
+        all_count = int(s.counts[core.HYPOTHESES])
+        scores, keys = np.empty(all_count), np.empty(all_count, dtype=np.uint64)
+        core.finals(s, scores, keys)
+        # Where the same words end in different sounds, their probabilities add up.
+        texts: dict[int, tuple[float, int]] = {}
+        for index in np.argsort(-scores, kind="stable").tolist():
+            key, score = int(keys[index]), float(scores[index])
+            if score == -math.inf:
+                continue
+            total, first = texts.get(key, (-math.inf, index))
+            texts[key] = core.log_add(total, score), first
+        ranked = sorted(texts.values(), key=lambda pair: -pair[0])
+        if not s.switches[core.KEEP]:
+            return [self._read(index, total) for total, index in ranked[:count]]
+        return self._readings(ranked, count)
+
+    def _readings(self, ranked: list[tuple[float, int]], count: int) -> list[Reading]:
+        """The likeliest texts of hypotheses, and of what lost to their words on the way, best first.
+
+        A text is its words from some node on, and the node that they follow; any node on the way from there to
+        the root may be exchanged for an alternative of its.
+        """
+        s = self._search
+        nodes, others = np.asarray(s.nodes), np.asarray(s.alternatives)
+        before, word, depth = (nodes[name] for name in ("before", "word", "depth"))
+        waiting: list[tuple[float, int, int, int, tuple[int, ...], tuple[tuple[int, float], ...]]] = []
+        for order, (score, index) in enumerate(ranked):
+            mark = core.likeliest_mark(s.hypotheses, index)
+            waiting.append((-score, order, int(s.hypotheses.node[index]), int(mark), (), ()))
+        heapq.heapify(waiting)
+        found: dict[tuple[int, ...], Reading] = {}
+        order, settled = len(waiting), self._settled_words()
+        while waiting and len(found) < count:
+            cost, _, node, mark, words, sounds = heapq.heappop(waiting)
+            path = []
+            at = node
+            while at > 0:
+                path.append(at)
+                at = int(before[at])
+            text = (*(int(word[at]) for at in reversed(path)), *words)
+            if text not in found:
+                own = self._sounds(mark, int(depth[node]), -1)
+                found[text] = self._reading(settled, [int(word[at]) for at in reversed(path)], own, words, sounds, -cost)
+            for at in (*path, 0):
+                after = tuple(int(word[n]) for n in reversed(path) if depth[n] > depth[at])
+                for other, other_mark, loss in others[at].tolist():
+                    if other < 0:
+                        continue
+                    kept = self._sounds(mark, int(depth[node]), int(depth[at]))
+                    heard = tuple((number - int(depth[at]), step, peak) for number, step, peak in kept)
+                    shift = len(after)
+                    later = tuple((number + shift, step, peak) for number, step, peak in sounds)
+                    heapq.heappush(
+                        waiting, (cost + loss, order, other, other_mark, (*after, *words), (*heard, *later))
+                    )
+                    order += 1
+        return list(found.values())
+
+    def _sounds(self, mark: int, last: int, first: int) -> list[tuple[int, int, float]]:
+        """The sounds of an alignment that are of the words after ``first`` up to ``last``."""
+        marks, sounds = np.asarray(self._search.marks), []
+        while mark >= 0:
+            before, number, step, peak = marks[mark].tolist()
+            if number <= first:
+                break
+            if number <= last:
+                sounds.append((number, step, peak))
+            mark = before
+        return sounds[::-1]
+
+    def _reading(
+        self,
+        settled: list[HeardWord],
+        words: list[int],
+        sounds: list[tuple[int, int, float]],
+        later_words: tuple[int, ...],
+        later_sounds: tuple[tuple[int, int, float], ...],
+        score: float,
+    ) -> Reading:
+        head = self._heard(words, sounds, len(settled))
+        return Reading((*settled, *head, *self._heard(list(later_words), list(later_sounds), 0)), score)
+
+    def stable_words(self) -> int:
+        """How many leading words of `best` every future `best` of this utterance will have."""
+        return int(self._search.counts[core.SHARED])
+
+    def trailing_blanks(self) -> int:
+        """Steps since the best path's last token; all steps if it has none."""
+        counts = self._search.counts
+        return int(counts[core.STEPS] - 1 - counts[core.LAST_SOUND])
+
+
+def _forgetful() -> core.Rows:
+    asked = np.recarray(_ASKED, dtype=core.ASKED)
+    asked[:] = (-2, -1, -1, 0.0)
+    return asked
+
+
+def _longer(array: _Array, needed: int) -> _Array:
+    """A copy with room for more rows; what the new ones hold does not matter."""
+    longer = np.resize(array, (max(needed, 2 * len(array)), *array.shape[1:]))
+    return cast(_Array, longer.view(type(array)))

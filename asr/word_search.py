@@ -1,0 +1,995 @@
+"""The compiled core of the word search: one step of CTC beam search over a lexicon's tree and a language model.
+
+Everything lives in flat arrays that the caller owns, so that the code compiles once, releases the
+interpreter's lock and allocates nothing while it runs. `asr.word_beam` owns the arrays and says what they mean
+to a user; this file is the algorithm.
+
+    hypotheses (at most ``beam``)     each the words so far, a node, and a place in the tree of pronunciations, where
+                                      its unfinished word has come to, or the root if its last word is closed; with
+                                      the probability of all alignments that end in blank, and of those that end in
+                                      its last token; beside each sum its likeliest single alignment, for the times
+    nodes (the words so far)          a word and the node before it; what the language model and the hot words said
+    marks (the alignments)            where a token was heard and how sure it was, and the mark before it
+
+When a token ends one or more words, the hypothesis that goes on in the tree and one for each of the words that is
+closed here are candidates side by side; so the language model speaks with the word's last sound. All ways to say
+the same words that come to the same place add up. Of different words that come to the same place with the same
+future (place, last token, what the language model remembers, hot words) only the likelier go on; the others are
+remembered as alternatives of theirs, if alternatives are wanted.
+
+Nodes and marks only point back, so a text or an alignment is read from its end, and what no hypothesis points to
+any more is dropped by moving the rest together (`_settle`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asr.compiler import jit
+from asr.lexicon_tree import TreeArrays
+from asr.lm.lookup import LmArrays, continuation
+
+# Without its runtime, which would count references to every array at every call: more work than the search.
+_jit = jit(_nrt=False)
+# What a step calls is compiled into it: a call would hand over some fifty arrays.
+_inline = jit(_nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+NEVER = -math.inf
+NODES_PER_STEP, MARKS_PER_STEP = 2, 3  # new ones, times the beam, at most
+ALTERNATIVES = 4  # remembered of each node
+ROOT, OFF = 0, -1  # places: a closed word; outside the lexicon's tree, within a hot word
+NOTHING, OUTSIDE = 0, 1  # states of the hot words: between words with no phrase begun; in a word that is none of theirs
+
+# Places in `Search.counts`.
+HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST, SHARED, WORDS, SOUNDS, FOUND = range(12)
+COUNTS = 12
+# Places in `Search.weights`.
+ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING = range(6)
+# Places in `Search.switches`.
+RECOMBINE, KEEP, FEW = range(3)
+
+
+NODE = np.dtype(  # the words so far; node 0 is the root: all words before it are settled
+    [
+        ("before", np.int32),  # the node without the last word; the root's is -1
+        ("word", np.int32),  # the last word
+        ("depth", np.int32),  # number of words since the utterance began
+        ("context", np.int32),  # what the language model remembers: the longest n-gram that it knows, or -1
+        ("key", np.uint64),  # hash of the words, by which equal texts are found
+        ("bonus", np.float64),  # what the language model and the hot words add
+    ],
+    align=True,
+)
+MARK = np.dtype(  # of an alignment: one token in it
+    [
+        ("before", np.int32),  # the mark of the token before, or -1
+        ("depth", np.int32),  # the number of its word, counted from 1
+        ("step", np.int32),  # the step at which the token began
+        ("peak", np.float64),  # its greatest log probability
+    ],
+    align=True,
+)
+HYPOTHESIS = np.dtype(
+    [
+        ("node", np.int32),
+        ("place", np.int32),  # in the lexicon's tree: ROOT, OFF or where the unfinished word has come to
+        ("hot", np.int32),  # state of the hot words
+        ("token", np.int32),  # the last token, or -1
+        ("mark_blank", np.int32),  # the likeliest alignment that ends in blank, as the mark of its last token
+        ("mark_token", np.int32),  # the same of those that end in the last token
+        ("best_blank", np.float64),  # log probability of the likeliest alignment that ends in blank
+        ("best_token", np.float64),
+        ("blank", np.float64),  # log of the sum over all alignments that end in blank
+        ("sound", np.float64),  # the same of those that end in the last token
+        ("total", np.float64),  # log of both sums together
+        ("ahead", np.float64),  # what is lent to the unfinished word or phrase
+        ("score", np.float64),  # the total, with the node's bonus and what is lent
+        ("key", np.uint64),  # hash of words, place, hot and token
+    ],
+    align=True,
+)
+CANDIDATE = np.dtype(  # a hypothesis with one more token, which may get into the beam
+    [
+        ("source", np.int32),  # the hypothesis that it grows from: of the likeliest alignment
+        ("place", np.int32),
+        ("hot", np.int32),
+        ("token", np.int32),
+        ("word", np.int32),  # that is closed here, or -1
+        ("context", np.int32),
+        ("best", np.float64),  # log probability of the likeliest alignment
+        ("total", np.float64),  # log probability by sound alone
+        ("bonus", np.float64),  # of its node
+        ("ahead", np.float64),
+        ("score", np.float64),
+        ("key", np.uint64),
+    ],
+    align=True,
+)
+SOUND = np.dtype(  # of a text that is read
+    [("word", np.int32), ("step", np.int32), ("peak", np.float64)],
+    align=True,
+)
+ASKED = np.dtype(  # what the language model answered, by context and word
+    [("context", np.int32), ("word", np.int32), ("after", np.int32), ("log_prob", np.float32)],
+    align=True,
+)
+ALTERNATIVE = np.dtype(  # other words that could stand before a node, which lost to it
+    [("node", np.int32), ("mark", np.int32), ("loss", np.float64)],
+    align=True,
+)
+Rows = np.recarray[Any, Any]
+
+
+class HotArrays(NamedTuple):
+    """What follows all hot phrases at once: see `asr.hot_phrases`. State 0 has begun none, state 1 is outside."""
+
+    next: np.ndarray  # int32 (states, tokens): the state after one more token of a word
+    lent: np.ndarray  # float64 (states,): lent to a phrase that is not complete yet
+    earned: np.ndarray  # float64 (states,): kept for the phrases that are complete here
+    more: np.ndarray  # bool (states,): whether any token leads to a state other than OUTSIDE
+    first_close: np.ndarray  # int32 (states + 1,): where a state's words begin
+    close_word: np.ndarray  # int32: a word of a phrase that may be closed here
+    close_state: np.ndarray  # int32: and the state after it
+    first_extra: np.ndarray  # int32 (states,): where the words begin that end here and not in the lexicon's tree
+    last_extra: np.ndarray  # int32 (states,)
+    extra_word: np.ndarray  # int32
+
+
+class Search(NamedTuple):
+    """All of a decoder's state, and what it reads."""
+
+    counts: np.ndarray  # int64 (COUNTS,)
+    weights: np.ndarray  # float64 (6,)
+    switches: np.ndarray  # int64 (3,)
+    nodes: Rows  # NODE (n,)
+    history: np.ndarray  # int32 (n, order - 1): the n-gram of each node's last word, last two words, …, or -1
+    alternatives: Rows  # ALTERNATIVE (n or 1, ALTERNATIVES)
+    marks: Rows  # MARK (m,)
+    hypotheses: Rows  # HYPOTHESIS (beam,), in no order
+    grown: Rows  # HYPOTHESIS (2 * beam,): those that stay, then the beam after the step
+    fresh: np.ndarray  # int32 (beam,): the hypothesis whose alignment became the likeliest one of another's, or -1
+    candidates: Rows  # CANDIDATE (c,)
+    ranks: np.ndarray  # float64 (c + beam,)
+    slots: np.ndarray  # int64 (a power of two,): hash table of hypotheses and candidates, each with the step's number
+    stamp: np.ndarray  # int64 (1,): counts the fillings of the table
+    winners: np.ndarray  # int32 (c + beam,): of those with one future, the likeliest
+    admitted: np.ndarray  # int32 (c + beam,): the place in the new beam, or -1
+    likely: np.ndarray  # int32 (tokens,)
+    asked: Rows  # ASKED (a power of two,): a cache
+    places: np.ndarray  # int32, as long as the longer of nodes and marks: working memory
+    settled_words: np.ndarray  # int32: the words before the root
+    settled_sounds: Rows  # SOUND: theirs
+    words: np.ndarray  # int32 (n,): the words that `read` has read, from the root on, at its end
+    sounds: Rows  # SOUND (m,): theirs, at its end
+    blank: int
+    known: int  # words from this number on are unknown to the language model
+    tree: TreeArrays
+    hot: HotArrays
+    lm: LmArrays
+    has_lm: bool
+
+
+@_jit
+def log_add(a: float, b: float) -> float:
+    if a < b:
+        a, b = b, a
+    if b == NEVER or a - b > 40:  # no digit of a would change
+        return a
+    return a + math.log1p(math.exp(b - a))
+
+
+@_inline
+def mix(key: np.uint64, value: int) -> np.uint64:
+    """Hash of a key and one more number (the mixing step of SplitMix64)."""
+    mixed = (key ^ np.uint64(value + 2)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@_inline
+def _where(place: int, hot: int, token: int) -> int:
+    """Place, hot words' state and token as one number."""
+    return ((np.int64(place) + 1) << 32) ^ (np.int64(hot) << 9) ^ (np.int64(token) + 1)
+
+
+@_jit
+def start_key(token: int) -> np.uint64:
+    """The key of a hypothesis without words."""
+    return mix(np.uint64(0), _where(ROOT, NOTHING, token))
+
+
+# The table. A slot holds the filling's number times 2^24, plus the index of a hypothesis or, from `beam` on, a
+# candidate; so that it need not be emptied.
+
+
+@_inline
+def _clear(s: Search) -> None:
+    s.stamp[0] += 1
+
+
+@_inline
+def _slot(s: Search, key: np.uint64) -> Any:
+    """The slot of a key that is in the table, or the empty one that it would take."""
+    mask = np.uint64(len(s.slots) - 1)
+    at = key & mask
+    beam = len(s.hypotheses)
+    while (s.slots[at] >> 24) == s.stamp[0]:
+        entry = s.slots[at] & 0xFFFFFF
+        found = s.hypotheses.key[entry] if entry < beam else s.candidates.key[entry - beam]
+        if found == key:
+            return at
+        at = (at + np.uint64(1)) & mask
+    return at
+
+
+@_inline
+def _entry(s: Search, slot: int) -> int:
+    """What a slot holds, or -1."""
+    return np.int64(s.slots[slot] & 0xFFFFFF) if (s.slots[slot] >> 24) == s.stamp[0] else np.int64(-1)
+
+
+@_inline
+def _fill(s: Search, slot: int, entry: int) -> None:
+    s.slots[slot] = (s.stamp[0] << 24) | entry
+
+
+# The language model.
+
+
+@_inline
+def _ask(s: Search, node: int, word: int) -> int:
+    """The place in `asked` of what the language model says of a word after a node's words."""
+    context = s.nodes.context[node]
+    known = word if word < s.known else 0
+    at = np.int64(mix(np.uint64(context + 1), known) & np.uint64(len(s.asked) - 1))
+    if s.asked.context[at] == context and s.asked.word[at] == known:
+        return at
+    lm = s.lm
+    total, decided = 0.0, False
+    after = known
+    for k in range(s.history.shape[1] - 1, -1, -1):
+        gram = s.history[node, k]
+        if gram < 0:
+            continue
+        found = continuation(lm, gram, known)
+        if found >= 0 and after == known and k + 1 < s.history.shape[1]:
+            after = found
+        if not decided:
+            if found >= 0:
+                total += lm.prob_codes[k + 1, lm.prob[found]]
+                decided = True
+            elif gram < len(lm.backoff):
+                total += lm.backoff_codes[k, lm.backoff[gram]]
+    if not decided:
+        total += lm.prob_codes[0, lm.prob[known]]
+    s.asked.context[at], s.asked.word[at] = context, known
+    s.asked.after[at] = after if s.history.shape[1] else -1
+    s.asked.log_prob[at] = total
+    return at
+
+
+@_inline
+def _word_bonus(s: Search, node: int, word: int) -> float:
+    """What a word adds to the bonus, hot words apart."""
+    if not s.has_lm:
+        return s.weights[BETA]
+    bonus = s.weights[BETA] + s.weights[ALPHA] * s.asked.log_prob[_ask(s, node, word)]
+    return bonus if word < s.known else bonus + s.weights[OOV]
+
+
+@_inline
+def _unknown(s: Search) -> float:
+    return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[0]] + s.weights[OOV] if s.has_lm else 0.0
+
+
+@_inline
+def _ahead(s: Search, node: int, place: int) -> float:
+    """What the language model says of a word that is not finished at a place: the likeliest that it may become."""
+    if not s.has_lm:
+        return 0.0
+    if place == OFF:
+        return _unknown(s)
+    at = s.tree.places[place]
+    first, last = np.int64(at.first_row) + at.ends, np.int64(at.last_row)
+    if first >= last:
+        return _unknown(s)
+    if last - first > s.switches[FEW]:
+        return _unknown(s) if at.unknown else s.weights[ALPHA] * s.lm.prob_codes[0, at.ahead]
+    most = NEVER
+    for row in range(first, last):
+        most = max(most, _word_bonus(s, node, s.tree.words[row]))
+    return most - s.weights[BETA]
+
+
+# Growing.
+
+
+@_inline
+def _stay(s: Search, i: int, row: np.ndarray) -> None:
+    """A hypothesis that does not grow: a blank, or its last token sounding on."""
+    old, new = s.hypotheses, s.grown
+    new[i] = old[i]
+    blank = row[s.blank]
+    new.blank[i] = old.total[i] + blank
+    if old.best_token[i] > old.best_blank[i]:
+        new.best_blank[i], new.mark_blank[i] = old.best_token[i], old.mark_token[i]
+    new.best_blank[i] += blank
+    token = old.token[i]
+    s.fresh[i] = -1
+    if token < 0 or old.sound[i] == NEVER:
+        return
+    new.sound[i] += row[token]
+    new.best_token[i] += row[token]
+    mark = old.mark_token[i]
+    if mark >= 0 and row[token] > s.marks.peak[mark]:
+        step = s.marks.step[mark]
+        new.mark_token[i] = _new_mark(s, s.marks.before[mark], s.marks.depth[mark], row[token])
+        s.marks.step[new.mark_token[i]] = step
+
+
+@_inline
+def _new_mark(s: Search, before: int, depth: int, peak: float) -> int:
+    mark = s.counts[MARKS]
+    s.counts[MARKS] += 1
+    s.marks.before[mark] = before
+    s.marks.depth[mark] = depth
+    s.marks.step[mark] = s.counts[STEPS]
+    s.marks.peak[mark] = peak
+    return mark
+
+
+@_inline
+def _source(s: Search, i: int, token: int) -> tuple[float, int]:
+    """The likeliest alignment of a hypothesis that a new token can follow, and its mark."""
+    h = s.hypotheses
+    if h.best_token[i] > h.best_blank[i] and token != h.token[i]:
+        return h.best_token[i], h.mark_token[i]
+    return h.best_blank[i], h.mark_blank[i]
+
+
+@_inline
+def _close_hot(s: Search, hot: int, word: int) -> int:
+    """The hot words' state after a word is closed."""
+    for at in range(s.hot.first_close[hot], s.hot.first_close[hot + 1]):
+        if s.hot.close_word[at] == word:
+            return s.hot.close_state[at]
+    return NOTHING
+
+
+@_inline
+def _offer(
+    s: Search, i: int, token: int, log_prob: float, total: float, place: int, hot: int, word: int, bar: float
+) -> None:
+    old, candidates, beam = s.hypotheses, s.candidates, len(s.hypotheses)
+    node = old.node[i]
+    text = s.nodes.key[node]
+    if word >= 0:
+        text = mix(text, word)
+        place = np.int64(ROOT)
+        if len(s.hot.lent) > 2:
+            hot = _close_hot(s, hot, word)
+        else:
+            hot = np.int64(NOTHING)
+    key = mix(text, _where(place, hot, token))
+    slot = _slot(s, key)
+    entry = _entry(s, slot)
+    best = _source(s, i, token)[0] + log_prob
+    if 0 <= entry < beam:  # these words are at this place already
+        new = s.grown
+        new.sound[entry] = log_add(new.sound[entry], total)
+        if best > new.best_token[entry]:
+            new.best_token[entry], s.fresh[entry] = best, i
+        return
+    if entry >= 0:
+        c = entry - beam
+        if total + candidates.bonus[c] + candidates.ahead[c] <= bar:
+            return
+        candidates.total[c] = log_add(candidates.total[c], total)
+        if best > candidates.best[c]:
+            candidates.best[c], candidates.source[c] = best, i
+        return
+    bonus, ahead, context = s.nodes.bonus[node], s.hot.lent[hot], np.int64(s.nodes.context[node])
+    if word < 0:
+        ahead += _ahead(s, node, place)
+    else:
+        bonus += s.weights[BETA] + s.hot.earned[hot]
+        if word >= s.known and s.has_lm:
+            bonus += s.weights[OOV]
+        # The language model is asked only about what can still get into the beam.
+        if total + bonus + ahead <= bar:
+            return
+        if s.has_lm:
+            at = _ask(s, node, word)
+            bonus += s.weights[ALPHA] * s.asked.log_prob[at]
+            context = np.int64(s.asked.after[at])
+    if total + bonus + ahead <= bar:
+        return
+    if s.counts[FOUND] == len(candidates):
+        _thin(s)
+        slot = _slot(s, key)
+    c = s.counts[FOUND]
+    s.counts[FOUND] += 1
+    candidates.source[c], candidates.token[c], candidates.place[c] = i, token, place
+    candidates.hot[c], candidates.word[c], candidates.context[c] = hot, word, context
+    candidates.best[c], candidates.total[c] = best, total
+    candidates.bonus[c], candidates.ahead[c], candidates.key[c] = bonus, ahead, key
+    _fill(s, slot, beam + c)
+
+
+@_jit
+def _thin(s: Search) -> None:
+    """Make room among the candidates: half of it is left to the best."""
+    candidates, beam = s.candidates, len(s.hypotheses)
+    for c in range(s.counts[FOUND]):
+        s.ranks[c] = candidates.total[c] + candidates.bonus[c] + candidates.ahead[c]
+    floor = _nth_greatest(s.ranks, s.counts[FOUND], len(candidates) // 2)
+    _clear(s)
+    for i in range(s.counts[HYPOTHESES]):
+        _fill(s, _slot(s, s.hypotheses.key[i]), i)
+    kept = 0
+    for c in range(s.counts[FOUND]):
+        if candidates.total[c] + candidates.bonus[c] + candidates.ahead[c] > floor:
+            candidates[kept] = candidates[c]
+            _fill(s, _slot(s, candidates.key[kept]), beam + kept)
+            kept += 1
+    s.counts[FOUND] = kept
+
+
+@_inline
+def _grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
+    """Offer a hypothesis with every likely token that its place allows: unfinished, and as every word that ends there.
+
+    In one loop with one call, since what it calls is compiled into it.
+    """
+    places, hot = s.tree.places, s.hypotheses.hot[i]
+    from_place, last_token = s.hypotheses.place[i], s.hypotheses.token[i]
+    has_hot = len(s.hot.lent) > 2
+    child = last = np.int64(0)
+    if from_place > 0:
+        child, last = np.int64(places.first_child[from_place]), np.int64(places.first_child[from_place + 1])
+    for k in range(likely):
+        token = s.likely[k]
+        place = np.int64(OFF)
+        if from_place == ROOT:
+            place = np.int64(s.tree.by_token[token])
+        else:  # children and likely tokens are both in order
+            while child < last and places.token[child] < token:
+                child += 1
+            if child < last and places.token[child] == token:
+                place = child
+        after = np.int64(OUTSIDE)
+        if has_hot:
+            after = np.int64(s.hot.next[hot, token])
+        if place == OFF and after == OUTSIDE:
+            continue
+        total = (s.hypotheses.blank[i] if token == last_token else s.hypotheses.total[i]) + row[token]
+        if total == NEVER:
+            continue
+        first_row = ends = np.int64(0)
+        more = s.hot.more[after]
+        if place != OFF:
+            first_row, ends = np.int64(places.first_row[place]), np.int64(places.ends[place])
+            more |= first_row + ends < places.last_row[place]
+        extras = s.hot.first_extra[after] - ends
+        for n in range(-1 if more else 0, ends + s.hot.last_extra[after] - s.hot.first_extra[after]):
+            word = np.int64(-1)
+            if n >= ends:
+                word = np.int64(s.hot.extra_word[extras + n])
+            elif n >= 0:
+                word = np.int64(s.tree.words[first_row + n])
+            _offer(s, i, token, row[token], total, place, after, word, bar)
+
+
+@_inline
+def _step(s: Search, row: np.ndarray) -> None:
+    old, new = s.hypotheses, s.grown
+    count, beam = s.counts[HYPOTHESES], len(s.hypotheses)
+    likely = 0
+    # Over a long pause the little that each step leaves to other tokens would add up to one.
+    if row[s.blank] <= s.weights[BLANK_CEILING]:
+        for token in range(len(row)):
+            if token != s.blank and row[token] >= s.weights[TOKEN_FLOOR]:
+                s.likely[likely] = token
+                likely += 1
+    top, least = NEVER, math.inf
+    for i in range(count):
+        _stay(s, i, row)
+        score = log_add(new.blank[i], new.sound[i]) + s.nodes.bonus[new.node[i]] + new.ahead[i]
+        top, least = max(top, score), min(least, score)
+    s.counts[FOUND] = 0
+    if likely:
+        _clear(s)
+        for i in range(count):
+            _fill(s, _slot(s, old.key[i]), i)
+        bar = max(least if count == beam else NEVER, top - s.weights[BEAM_RANGE])
+        for i in range(count):
+            _grow(s, i, row, likely, bar)
+    for i in range(count):
+        if s.fresh[i] >= 0:
+            mark = _source(s, s.fresh[i], new.token[i])[1]
+            # A closed word's last token is still its own.
+            depth = s.nodes.depth[new.node[i]] + (new.place[i] != ROOT)
+            new.mark_token[i] = _new_mark(s, mark, depth, row[new.token[i]])
+        new.total[i] = log_add(new.blank[i], new.sound[i])
+        new.score[i] = new.total[i] + s.nodes.bonus[new.node[i]] + new.ahead[i]
+        top = max(top, new.score[i])
+    for c in range(s.counts[FOUND]):
+        s.candidates.score[c] = s.candidates.total[c] + s.candidates.bonus[c] + s.candidates.ahead[c]
+        top = max(top, s.candidates.score[c])
+    if s.counts[FOUND] and s.switches[RECOMBINE]:
+        _recombine(s, count, top - s.weights[BEAM_RANGE])
+    _select(s, count, s.counts[FOUND], top - s.weights[BEAM_RANGE], row)
+    s.counts[STEPS] += 1
+
+
+@_inline
+def _future(s: Search, entry: int) -> Any:
+    """Hash of all that decides what may still come of a hypothesis or candidate."""
+    beam = len(s.hypotheses)
+    if entry < beam:
+        g = s.grown[entry]
+        return mix(mix(np.uint64(0), s.nodes.context[g.node]), _where(g.place, g.hot, g.token))
+    c = s.candidates[entry - beam]
+    return mix(mix(np.uint64(0), c.context), _where(c.place, c.hot, c.token))
+
+
+@_inline
+def _score(s: Search, entry: int) -> float:
+    beam = len(s.hypotheses)
+    return s.grown.score[entry] if entry < beam else s.candidates.score[entry - beam]
+
+
+@_inline
+def _recombine(s: Search, count: int, floor: float) -> None:
+    """Of those that have the same future, let only the likeliest go on: the scores of the others become NEVER."""
+    _clear(s)
+    beam, mask = len(s.hypotheses), np.uint64(len(s.slots) - 1)
+    for n in range(count + s.counts[FOUND]):
+        entry = n if n < count else beam + n - count
+        s.winners[entry] = entry
+        if _score(s, entry) < floor:
+            continue
+        key = _future(s, entry)
+        at = key & mask
+        while (s.slots[at] >> 24) == s.stamp[0]:
+            if _future(s, s.slots[at] & 0xFFFFFF) == key:
+                break
+            at = (at + np.uint64(1)) & mask
+        first = _entry(s, at)
+        if first < 0:
+            _fill(s, at, entry)
+        elif _score(s, entry) > _score(s, first):
+            s.winners[first] = entry
+            _fill(s, at, entry)
+        else:
+            s.winners[entry] = first
+    for n in range(count + s.counts[FOUND]):
+        entry = n if n < count else beam + n - count
+        if s.winners[entry] == entry:
+            continue
+        winner = s.winners[entry]
+        while s.winners[winner] != winner:
+            winner = s.winners[winner]
+        s.winners[entry] = winner
+
+
+@_inline
+def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) -> None:
+    """Fill the beam with the best of the hypotheses that stayed and of the candidates."""
+    old, new, candidates, beam = s.hypotheses, s.grown, s.candidates, len(s.hypotheses)
+    merged = found > 0 and s.switches[RECOMBINE] != 0
+    alive = 0
+    for n in range(count + found):
+        entry = n if n < count else beam + n - count
+        s.admitted[entry] = -1
+        if not merged:
+            s.winners[entry] = entry
+        if s.winners[entry] == entry:
+            s.ranks[alive] = _score(s, entry)
+            alive += 1
+    if alive > beam:
+        floor = max(floor, _nth_greatest(s.ranks, alive, beam))
+    ties = beam  # places for those that lie on the floor: what those above it leave
+    for n in range(alive):
+        ties -= s.ranks[n] > floor
+    kept = 0
+    for n in range(count + found):
+        entry = n if n < count else beam + n - count
+        score = _score(s, entry)
+        if s.winners[entry] != entry or score < floor or (score == floor and ties <= 0):
+            continue
+        ties -= score == floor
+        s.admitted[entry] = kept
+        if n < count:
+            new[beam + kept] = new[n]
+        else:
+            _admit(s, n - count, beam + kept, row)
+        kept += 1
+    if merged and s.switches[KEEP]:
+        _remember(s, count, found, row)
+    for i in range(kept):
+        old[i] = new[beam + i]
+    s.counts[HYPOTHESES] = kept
+    best = best_hypothesis(s)
+    if old.best_token[best] > old.best_blank[best]:
+        s.counts[LAST_SOUND] = s.counts[STEPS]
+
+
+@_inline
+def _admit(s: Search, c: int, to: int, row: np.ndarray) -> None:
+    """Make a candidate a hypothesis."""
+    new, candidate = s.grown, s.candidates[c]
+    node, mark = _write(s, c, row)
+    new.node[to], new.place[to], new.hot[to] = node, candidate.place, candidate.hot
+    new.token[to], new.key[to] = candidate.token, candidate.key
+    new.blank[to], new.best_blank[to], new.mark_blank[to] = NEVER, NEVER, -1
+    new.sound[to], new.best_token[to], new.mark_token[to] = candidate.total, candidate.best, mark
+    new.total[to], new.ahead[to], new.score[to] = candidate.total, candidate.ahead, candidate.score
+
+
+@_inline
+def _write(s: Search, c: int, row: np.ndarray) -> tuple[int, int]:
+    """The node and the mark of a candidate, made now."""
+    candidate = s.candidates[c]
+    node = s.hypotheses.node[candidate.source]
+    depth = s.nodes.depth[node] + 1
+    if candidate.word >= 0:
+        node = _new_node(s, node, candidate.word, candidate.bonus, candidate.context)
+    mark = _source(s, candidate.source, candidate.token)[1]
+    return node, _new_mark(s, mark, depth, row[candidate.token])
+
+
+@_inline
+def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> int:
+    nodes = s.nodes
+    node = s.counts[NODES]
+    s.counts[NODES] += 1
+    nodes.before[node], nodes.word[node], nodes.depth[node] = before, word, nodes.depth[before] + 1
+    nodes.key[node] = mix(nodes.key[before], word)
+    nodes.bonus[node], nodes.context[node] = bonus, context
+    if s.history.shape[1]:
+        known = word if word < s.known else 0
+        for k in range(s.history.shape[1] - 1, 0, -1):
+            gram = s.history[before, k - 1]
+            s.history[node, k] = continuation(s.lm, gram, known) if gram >= 0 else -1
+        s.history[node, 0] = known
+    if s.switches[KEEP]:
+        for k in range(ALTERNATIVES):
+            s.alternatives.node[node, k] = -1
+    return node
+
+
+@_jit
+def _remember(s: Search, count: int, found: int, row: np.ndarray) -> None:
+    """Keep those that lost to one with the same future as alternatives of its words."""
+    beam, room = len(s.hypotheses), len(s.hypotheses)
+    for n in range(count + found):
+        entry = n if n < count else beam + n - count
+        winner = s.winners[entry]
+        if winner == entry or s.admitted[winner] < 0 or room == 0:
+            continue
+        to, loss = s.grown.node[beam + s.admitted[winner]], _score(s, winner) - _score(s, entry)
+        if n < count:
+            node = s.grown.node[n]
+            _remember_one(s, to, node, likeliest_mark(s.grown, n), loss)
+            continue
+        node = s.hypotheses.node[s.candidates.source[n - count]]
+        word = s.candidates.word[n - count]
+        if word >= 0:
+            k = _alternative_slot(s, to, mix(s.nodes.key[node], word), loss)
+            if k >= 0:
+                node, mark = _write(s, n - count, row)
+                s.alternatives.node[to, k], s.alternatives.mark[to, k] = node, mark
+                s.alternatives.loss[to, k] = loss
+                room -= 1
+        else:
+            _remember_one(s, to, node, _source(s, s.candidates.source[n - count], s.candidates.token[n - count])[1], loss)
+
+
+@_inline
+def _remember_one(s: Search, to: int, node: int, mark: int, loss: float) -> None:
+    k = _alternative_slot(s, to, s.nodes.key[node], loss)
+    if k >= 0:
+        s.alternatives.node[to, k], s.alternatives.mark[to, k], s.alternatives.loss[to, k] = node, mark, loss
+
+
+@_inline
+def _alternative_slot(s: Search, to: int, key: np.uint64, loss: float) -> int:
+    """Where to remember a text that lost to a node's, or -1 if it is there already or others lost less."""
+    if s.nodes.key[to] == key:
+        return -1
+    worst, most = 0, NEVER
+    for k in range(ALTERNATIVES):
+        node = s.alternatives.node[to, k]
+        if node < 0:
+            worst, most = k, math.inf
+        elif s.nodes.key[node] == key:
+            return k if loss < s.alternatives.loss[to, k] else -1
+        elif s.alternatives.loss[to, k] > most:
+            worst, most = k, s.alternatives.loss[to, k]
+    return worst if loss < most else -1
+
+
+@_inline
+def _nth_greatest(values: np.ndarray, count: int, n: int) -> float:
+    """The n-th greatest of the first ``count`` values, n >= 1, which are left in another order (quickselect)."""
+    low, high, wanted = 0, count - 1, n - 1
+    while low < high:
+        pivot = values[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            return values[wanted]
+    return values[wanted]
+
+
+@_jit
+def best_hypothesis(s: Search) -> int:
+    best = 0
+    for i in range(1, s.counts[HYPOTHESES]):
+        if s.hypotheses.score[i] > s.hypotheses.score[best]:
+            best = i
+    return best
+
+
+@_inline
+def shown_hypothesis(s: Search) -> int:
+    """The best hypothesis; or if the sounds of its unfinished word are a word already, the best that closed it."""
+    best, h = best_hypothesis(s), s.hypotheses
+    if h.place[best] == ROOT:
+        return best
+    shown, key = best, s.nodes.key[h.node[best]]
+    for i in range(s.counts[HYPOTHESES]):
+        if h.place[i] != ROOT or h.token[i] != h.token[best] or h.node[i] == 0:
+            continue
+        before = s.nodes.before[h.node[i]]
+        if s.nodes.key[before] == key and (shown == best or h.score[i] > h.score[shown]):
+            shown = i
+    return shown
+
+
+@_jit
+def likeliest_mark(h: Rows, i: int) -> int:
+    return h.mark_token[i] if h.best_token[i] > h.best_blank[i] else h.mark_blank[i]
+
+
+@_inline
+def ancestor(s: Search, node: int, depth: int) -> int:
+    """The node of the first ``depth`` words of a text; the root if they are settled already."""
+    while node > 0 and s.nodes.depth[node] > depth:
+        node = s.nodes.before[node]
+    return node
+
+
+@_inline
+def shared_depth(s: Search) -> int:
+    """How many leading words all hypotheses have in common."""
+    shared = s.hypotheses.node[0]
+    for i in range(1, s.counts[HYPOTHESES]):
+        node = ancestor(s, s.hypotheses.node[i], s.nodes.depth[shared])
+        shared = ancestor(s, shared, s.nodes.depth[node])
+        while s.nodes.key[shared] != s.nodes.key[node]:
+            shared, node = s.nodes.before[shared], s.nodes.before[node]
+    return s.nodes.depth[shared]
+
+
+# Forgetting.
+
+
+@_jit
+def _settle(s: Search, oldest: int) -> None:
+    """Give up the hypotheses that differ from the best one before the step ``oldest``; settle the words up to there."""
+    h, nodes, marks = s.hypotheses, s.nodes, s.marks
+    best = best_hypothesis(s)
+    node, mark = h.node[best], likeliest_mark(h, best)
+    after = nodes.depth[node] + 1  # the number of the word of the first mark that is not old
+    while mark >= 0 and marks.step[mark] > oldest:
+        after = marks.depth[mark]
+        mark = marks.before[mark]
+    # The word of the last old mark is settled if it has none that is not old.
+    depth = nodes.depth[0]
+    if mark >= 0:
+        depth = min(marks.depth[mark], after - 1, nodes.depth[node])
+    settled = ancestor(s, node, depth)
+    read(s, best)
+    first = len(s.words) - s.counts[WORDS]
+    for at in range(first, first + depth - nodes.depth[0]):
+        s.settled_words[s.counts[SETTLED_WORDS]] = s.words[at]
+        s.counts[SETTLED_WORDS] += 1
+    for at in range(len(s.sounds) - s.counts[SOUNDS], len(s.sounds)):
+        if s.sounds.word[at] <= depth:
+            s.settled_sounds[s.counts[SETTLED_SOUNDS]] = s.sounds[at]
+            s.counts[SETTLED_SOUNDS] += 1
+    kept = 0
+    for i in range(s.counts[HYPOTHESES]):
+        other = ancestor(s, h.node[i], depth)
+        if nodes.key[other] == nodes.key[settled]:
+            h[kept] = h[i]
+            kept += 1
+    s.counts[HYPOTHESES] = kept
+    _compact_nodes(s, depth, nodes.key[settled])
+    _compact_marks(s, depth)
+
+
+@_inline
+def _need_node(s: Search, node: int, depth: int) -> None:
+    nodes, place = s.nodes, s.places
+    while nodes.depth[node] > depth and place[node] < 0:
+        place[node] = 1
+        node = nodes.before[node]
+    if nodes.depth[node] == depth:
+        place[node] = 0
+
+
+@_inline
+def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
+    """Keep the alternatives of the nodes that are needed, and theirs; forget those that differ before the depth."""
+    missed = True
+    while missed:
+        missed = False
+        for node in range(s.counts[NODES]):
+            if s.places[node] < 0:
+                continue
+            for k in range(ALTERNATIVES):
+                other = s.alternatives.node[node, k]
+                if other < 0 or s.places[other] >= 0:
+                    continue
+                if s.nodes.depth[other] < depth or s.nodes.key[ancestor(s, other, depth)] != key:
+                    s.alternatives.node[node, k] = -1
+                    continue
+                _need_node(s, other, depth)
+                missed = True
+
+
+@_inline
+def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
+    """Make the node of the first ``depth`` words, which all hypotheses share, the root; drop what none needs.
+
+    Equal texts may have several nodes at this depth; the first stands for all.
+    """
+    h, nodes, place = s.hypotheses, s.nodes, s.places
+    for node in range(s.counts[NODES]):
+        place[node] = -1
+    for i in range(s.counts[HYPOTHESES]):
+        _need_node(s, h.node[i], depth)
+    if s.switches[KEEP]:
+        _need_alternatives(s, depth, key)
+    kept, root = 0, True
+    for node in range(s.counts[NODES]):
+        if place[node] < 0:
+            continue
+        if place[node] == 0 and not root:
+            continue  # its place is the root's already
+        if place[node] > 0:
+            kept += 1
+            place[node] = kept
+        to = place[node]
+        nodes[to] = nodes[node]
+        for i in range(s.history.shape[1]):
+            s.history[to, i] = s.history[node, i]
+        if s.switches[KEEP]:
+            for k in range(ALTERNATIVES):
+                s.alternatives[to, k] = s.alternatives[node, k]
+        nodes.before[to] = -1 if to == 0 else place[nodes.before[to]]
+        root = root and to != 0
+    for i in range(s.counts[HYPOTHESES]):
+        h.node[i] = place[h.node[i]]
+    s.counts[NODES] = kept + 1
+    if s.switches[KEEP]:
+        for node in range(kept + 1):
+            for k in range(ALTERNATIVES):
+                if s.alternatives.node[node, k] >= 0:
+                    s.alternatives.node[node, k] = place[s.alternatives.node[node, k]]
+
+
+@_inline
+def _need_marks(s: Search, mark: int, depth: int) -> None:
+    while mark >= 0 and s.marks.depth[mark] > depth and s.places[mark] < 0:
+        s.places[mark] = 0
+        mark = s.marks.before[mark]
+
+
+@_inline
+def _compact_marks(s: Search, depth: int) -> None:
+    """Drop the marks that no hypothesis needs, and those of settled words."""
+    h, marks, place = s.hypotheses, s.marks, s.places
+    for mark in range(s.counts[MARKS]):
+        place[mark] = -1
+    for i in range(s.counts[HYPOTHESES]):
+        _need_marks(s, h.mark_blank[i], depth)
+        _need_marks(s, h.mark_token[i], depth)
+    if s.switches[KEEP]:
+        for node in range(s.counts[NODES]):
+            for k in range(ALTERNATIVES):
+                if s.alternatives.node[node, k] >= 0:
+                    _need_marks(s, s.alternatives.mark[node, k], depth)
+    kept = 0
+    for mark in range(s.counts[MARKS]):
+        if place[mark] < 0:
+            continue
+        place[mark] = kept
+        before = marks.before[mark]
+        marks[kept] = marks[mark]
+        marks.before[kept] = place[before] if before >= 0 else -1
+        kept += 1
+    for i in range(s.counts[HYPOTHESES]):
+        h.mark_blank[i] = place[h.mark_blank[i]] if h.mark_blank[i] >= 0 else -1
+        h.mark_token[i] = place[h.mark_token[i]] if h.mark_token[i] >= 0 else -1
+    if s.switches[KEEP]:
+        for node in range(s.counts[NODES]):
+            for k in range(ALTERNATIVES):
+                mark = s.alternatives.mark[node, k]
+                if s.alternatives.node[node, k] >= 0 and mark >= 0:
+                    s.alternatives.mark[node, k] = place[mark]
+    s.counts[MARKS] = kept
+
+
+@_jit
+def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int) -> None:
+    """Take steps, settle what is old whenever ``settle_every`` steps are full, and read the best text.
+
+    Args:
+        s: the state, changed in place, with room for what the steps may add.
+        rows: ``(T, tokens)`` natural-log probabilities.
+        settle_every: steps from one settling to the next.
+        max_delay: hypotheses that differ from the best one longer ago than this many steps are given up.
+    """
+    for t in range(len(rows)):
+        _step(s, rows[t])
+        if s.counts[STEPS] % settle_every == 0:
+            _settle(s, s.counts[STEPS] - max_delay)
+    s.counts[BEST] = shown_hypothesis(s)
+    s.counts[SHARED] = shared_depth(s)
+    read(s, s.counts[BEST])
+
+
+@_jit
+def read(s: Search, i: int) -> None:
+    """Write a hypothesis's words from the root on to the end of ``words``, and their sounds to the end of ``sounds``."""
+    node, mark, at = s.hypotheses.node[i], likeliest_mark(s.hypotheses, i), len(s.words)
+    depth = s.nodes.depth[node]
+    while node > 0:
+        at -= 1
+        s.words[at] = s.nodes.word[node]
+        node = s.nodes.before[node]
+    s.counts[WORDS] = len(s.words) - at
+    at = len(s.sounds)
+    while mark >= 0:
+        if s.marks.depth[mark] <= depth:  # not of a word that is unfinished
+            at -= 1
+            s.sounds.word[at], s.sounds.step[at] = s.marks.depth[mark], s.marks.step[mark]
+            s.sounds.peak[at] = s.marks.peak[mark]
+        mark = s.marks.before[mark]
+    s.counts[SOUNDS] = len(s.sounds) - at
+
+
+@_jit
+def finals(s: Search, scores: np.ndarray, keys: np.ndarray) -> bool:
+    """For every hypothesis its score if the text ends here, and a key of its words. False if no last word is whole.
+
+    What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those
+    with an unfinished word have no score; where none is, the unfinished words are left out.
+    """
+    h, whole = s.hypotheses, False
+    for i in range(len(scores)):
+        whole |= h.place[i] == ROOT
+    for i in range(len(scores)):
+        scores[i] = h.score[i] - h.ahead[i] if h.place[i] == ROOT or not whole else NEVER
+        keys[i] = s.nodes.key[h.node[i]]
+    return whole
