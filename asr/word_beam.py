@@ -275,7 +275,7 @@ class WordBeamDecoder:
         s = self._search
         nodes, others = np.asarray(s.nodes), np.asarray(s.alternatives)
         before, word, depth = (nodes[name] for name in ("before", "word", "depth"))
-        waiting: list[tuple[float, int, int, int, tuple[int, ...], tuple[tuple[int, float], ...]]] = []
+        waiting: list[tuple[float, int, int, int, tuple[int, ...], tuple[tuple[int, int, float], ...]]] = []
         for order, (score, index) in enumerate(ranked):
             mark = core.likeliest_mark(s.hypotheses, index)
             waiting.append((-score, order, int(s.hypotheses.node[index]), int(mark), (), ()))
@@ -292,7 +292,9 @@ class WordBeamDecoder:
             text = (*(int(word[at]) for at in reversed(path)), *words)
             if text not in found:
                 own = self._sounds(mark, int(depth[node]), -1)
-                found[text] = self._reading(settled, [int(word[at]) for at in reversed(path)], own, words, sounds, -cost)
+                head = self._heard([int(word[at]) for at in reversed(path)], own, len(settled))
+                tail = self._heard(list(words), list(sounds), 0)
+                found[text] = Reading((*settled, *head, *tail), -cost)
             for at in (*path, 0):
                 after = tuple(int(word[n]) for n in reversed(path) if depth[n] > depth[at])
                 for other, other_mark, loss in others[at].tolist():
@@ -302,9 +304,7 @@ class WordBeamDecoder:
                     heard = tuple((number - int(depth[at]), step, peak) for number, step, peak in kept)
                     shift = len(after)
                     later = tuple((number + shift, step, peak) for number, step, peak in sounds)
-                    heapq.heappush(
-                        waiting, (cost + loss, order, other, other_mark, (*after, *words), (*heard, *later))
-                    )
+                    heapq.heappush(waiting, (cost + loss, order, other, other_mark, (*after, *words), (*heard, *later)))
                     order += 1
         return list(found.values())
 
@@ -319,18 +319,6 @@ class WordBeamDecoder:
                 sounds.append((number, step, peak))
             mark = before
         return sounds[::-1]
-
-    def _reading(
-        self,
-        settled: list[HeardWord],
-        words: list[int],
-        sounds: list[tuple[int, int, float]],
-        later_words: tuple[int, ...],
-        later_sounds: tuple[tuple[int, int, float], ...],
-        score: float,
-    ) -> Reading:
-        head = self._heard(words, sounds, len(settled))
-        return Reading((*settled, *head, *self._heard(list(later_words), list(later_sounds), 0)), score)
 
     def stable_words(self) -> int:
         """How many leading words of `best` every future `best` of this utterance will have."""

@@ -44,7 +44,9 @@ ROOT, OFF = 0, -1  # places: a closed word; outside the lexicon's tree, within a
 NOTHING, OUTSIDE = 0, 1  # states of the hot words: between words with no phrase begun; in a word that is none of theirs
 
 # Places in `Search.counts`.
-HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST, SHARED, WORDS, SOUNDS, FOUND = range(12)
+HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST, SHARED, WORDS, SOUNDS, FOUND = range(
+    12
+)
 COUNTS = 12
 # Places in `Search.weights`.
 ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING = range(6)
@@ -227,7 +229,7 @@ def _slot(s: Search, key: np.uint64) -> Any:
 
 
 @_inline
-def _entry(s: Search, slot: int) -> int:
+def _entry(s: Search, slot: int) -> Any:
     """What a slot holds, or -1."""
     return np.int64(s.slots[slot] & 0xFFFFFF) if (s.slots[slot] >> 24) == s.stamp[0] else np.int64(-1)
 
@@ -362,7 +364,7 @@ def _close_hot(s: Search, hot: int, word: int) -> int:
 
 @_inline
 def _offer(
-    s: Search, i: int, token: int, log_prob: float, total: float, place: int, hot: int, word: int, bar: float
+    s: Search, i: int, token: int, log_prob: float, total: float, place: Any, hot: Any, word: int, bar: float
 ) -> None:
     old, candidates, beam = s.hypotheses, s.candidates, len(s.hypotheses)
     node = old.node[i]
@@ -370,10 +372,7 @@ def _offer(
     if word >= 0:
         text = mix(text, word)
         place = np.int64(ROOT)
-        if len(s.hot.lent) > 2:
-            hot = _close_hot(s, hot, word)
-        else:
-            hot = np.int64(NOTHING)
+        hot = _close_hot(s, hot, word) if len(s.hot.lent) > 2 else np.int64(NOTHING)
     key = mix(text, _where(place, hot, token))
     slot = _slot(s, key)
     entry = _entry(s, slot)
@@ -580,7 +579,7 @@ def _recombine(s: Search, count: int, floor: float) -> None:
 @_inline
 def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) -> None:
     """Fill the beam with the best of the hypotheses that stayed and of the candidates."""
-    old, new, candidates, beam = s.hypotheses, s.grown, s.candidates, len(s.hypotheses)
+    old, new, beam = s.hypotheses, s.grown, len(s.hypotheses)
     merged = found > 0 and s.switches[RECOMBINE] != 0
     alive = 0
     for n in range(count + found):
@@ -687,7 +686,9 @@ def _remember(s: Search, count: int, found: int, row: np.ndarray) -> None:
                 s.alternatives.loss[to, k] = loss
                 room -= 1
         else:
-            _remember_one(s, to, node, _source(s, s.candidates.source[n - count], s.candidates.token[n - count])[1], loss)
+            _remember_one(
+                s, to, node, _source(s, s.candidates.source[n - count], s.candidates.token[n - count])[1], loss
+            )
 
 
 @_inline
@@ -961,7 +962,7 @@ def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int) -> None:
 
 @_jit
 def read(s: Search, i: int) -> None:
-    """Write a hypothesis's words from the root on to the end of ``words``, and their sounds to the end of ``sounds``."""
+    """Write a hypothesis's words from the root on to the end of ``words``, their sounds to that of ``sounds``."""
     node, mark, at = s.hypotheses.node[i], likeliest_mark(s.hypotheses, i), len(s.words)
     depth = s.nodes.depth[node]
     while node > 0:

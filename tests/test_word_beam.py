@@ -15,7 +15,7 @@ from reference_word_beam import ReferenceWordBeam
 
 from asr import word_search as core
 from asr.decoder import DecoderOptions
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.hotwords import HotWord
 from asr.lexicon_tree import LexiconTree
 from asr.lm import LanguageModel
@@ -179,3 +179,190 @@ def test_the_compiled_search_is_the_plain_one(lm, seed, steps, sharpness, beam, 
     for number, word in enumerate(ours[0].words, 1):
         steps_of_word = [step for other, step, _ in marks if other == number]
         assert (word.first_step, word.last_step) == (steps_of_word[0], steps_of_word[-1])
+
+
+def decode(log_probs: np.ndarray, lm: LanguageModel | None = None, hot: tuple[HotWord, ...] = (), **options) -> str:
+    decoder = make(lm, **options)
+    decoder.set_hot_words(hot)
+    decoder.accept(log_probs)
+    return decoder.finals()[0].text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 60), max_size=6), st.booleans())
+def test_chunks_do_not_matter(lm, seed, cuts, hot) -> None:
+    """Fed in pieces of any length, a decoder ends with the same readings."""
+    log_probs = random_log_probs(60, seed)
+
+    def read(parts):
+        decoder = make(lm, beam=20, max_delay_steps=12, alternatives=3)
+        decoder.set_hot_words([HotWord("ab ca"), HotWord("bcb")] if hot else [])
+        for part in parts:
+            decoder.accept(part)
+        return decoder.best(), decoder.finals(4), decoder.stable_words(), decoder.trailing_blanks()
+
+    assert read(np.split(log_probs, sorted(cuts))) == read([log_probs])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 6.0), st.integers(1, 24), st.integers(1, 9), st.booleans())
+def test_stable_words_never_change(lm, seed, sharpness, beam, chunk, hot) -> None:
+    """Every word once called stable is in every later best text and in the final one, at its place and time."""
+    decoder = make(lm, beam=beam, alpha=1.5, oov_penalty=-1.0, max_delay_steps=12)
+    if hot:
+        decoder.set_hot_words([HotWord("ab ab", 5.0), HotWord("bcb", 3.0)])
+    stable: list[str] = []
+    log_probs = random_log_probs(100, seed, sharpness)
+    for begin in range(0, 100, chunk):
+        decoder.accept(log_probs[begin : begin + chunk])
+        best = decoder.best()
+        assert [word.text for word in best.words[: len(stable)]] == stable
+        assert all(word.first_step <= word.last_step for word in best.words)
+        stable = [word.text for word in best.words[: decoder.stable_words()]]
+        assert len(stable) == decoder.stable_words()
+    assert [word.text for word in decoder.finals()[0].words[: len(stable)]] == stable
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 5), st.booleans())
+def test_alternatives_are_other_texts_and_claim_no_more_than_their_due(lm, seed, steps, with_lm) -> None:
+    """What lost to a text with the same future is found again, with a score that is at most the exact one."""
+    model = lm if with_lm else None
+    log_probs = random_log_probs(steps, seed)
+    exact = WordBeamDecoder(WIDE, TOKENS, tree(model), model, pronounce, recombine=False)
+    exact.accept(log_probs)
+    scores = {reading.text: reading.score for reading in exact.finals(1_000)}
+    plain, kept = (
+        WordBeamDecoder(
+            DecoderOptions(**{**vars(WIDE), "alternatives": alternatives}), TOKENS, tree(model), model, pronounce
+        )
+        for alternatives in (0, 10)
+    )
+    plain.accept(log_probs)
+    kept.accept(log_probs)
+    found = kept.finals(11)
+    assert found[0] == plain.finals()[0]
+    assert len({reading.text for reading in found}) == len(found) == min(11, len(scores))
+    assert all(a.score >= b.score for a, b in itertools.pairwise(found))
+    for reading in found:
+        assert reading.score <= scores[reading.text] + 1e-6
+        assert [len(word.log_probs) > 0 for word in reading.words] == [True] * len(reading.words)
+        assert all(a.last_step < b.first_step for a, b in itertools.pairwise(reading.words))
+
+
+def test_memory_does_not_grow() -> None:
+    """Through 5,000 steps of noise without an endpoint, nodes and alignments stay within a bound."""
+    decoder = make(beam=8, alternatives=2)
+    sizes = []
+    for seed in range(10):
+        decoder.accept(random_log_probs(500, seed, 3.0))
+        sizes.append(len(decoder._search.nodes) + len(decoder._search.marks))
+    per_step = core.NODES_PER_STEP + core.MARKS_PER_STEP
+    assert max(sizes) <= 2 * 8 * (2 * 60 + per_step * 2 * _SETTLE_EVERY)
+    assert sizes[-1] == sizes[2]
+
+
+def test_a_homophone_is_chosen_by_the_language_model(lm) -> None:
+    """Of words that sound the same, the one that the language model finds likelier here is written."""
+    for history in ([], ["ab"], ["abc"]):
+        sounds = " _ ".join(" _ ".join(LEXICON[word][0].split()) for word in [*history, "b"])
+        scores = {word: lm.score(["<s>", *history], word) for word in ("b", "bee")}
+        wanted = max(scores, key=lambda word: scores[word])
+        assert decode(clear(sounds), lm, beam=50, alpha=1.0).split()[-1] == wanted
+
+
+def test_a_word_is_shown_once_its_sounds_are_complete() -> None:
+    """A word is not shown while it is unfinished; once its sounds are a word, that is, and a longer one after it."""
+    decoder = make(beam=20, beta=-1.0)
+    shown = []
+    for row in clear("A _ B _ C _"):
+        decoder.accept(row[None])
+        shown.append(decoder.best().text)
+    assert shown == ["a", "a", "ab", "ab", "abc", "abc"]
+    decoder.reset()
+    decoder.accept(clear("C"))
+    assert decoder.best().text == ""
+
+
+def test_an_unfinished_word_is_left_out_at_the_end() -> None:
+    """Only its sounds are lost, and only where nothing else is whole."""
+    assert decode(clear("A _ B _ C _ C _ C"), beam=20) == "abc cc"
+    assert decode(clear("A _ C"), beam=1, beta=3.0) == "a"
+
+
+def test_times_and_probabilities_are_those_of_the_peaks() -> None:
+    """A word begins with its first sound; each sound counts with the highest probability that it reaches."""
+    rows = np.full((9, 4), 0.01)
+    for step, token, p in [(1, 3, 0.7), (2, 3, 0.9), (4, 1, 0.8), (5, 2, 0.95)]:
+        rows[step, token] = p
+    rows[[0, 3, 6, 7, 8], 0] = 0.97
+    decoder = make(beam=10, beta=-1.0)
+    decoder.accept(np.log(rows / rows.sum(axis=1, keepdims=True)))
+    (word,) = decoder.finals()[0].words
+    assert (word.text, word.first_step, word.last_step) == ("cab", 1, 5)
+    assert np.exp(word.log_probs) == pytest.approx([0.9 / 0.93, 0.8 / 0.83, 0.95 / 0.98])
+    assert decoder.trailing_blanks() == 3
+
+
+def test_a_new_utterance_begins_at_a_reset() -> None:
+    """After a reset nothing of the text before is left, and a sound that goes on is not heard twice."""
+    held = np.log(np.array([[0.02, 0.96, 0.01, 0.01]] * 3 + [[0.97, 0.01, 0.01, 0.01]] + [[0.02, 0.96, 0.01, 0.01]]))
+    decoder = make(beam=10)
+    decoder.accept(held[:2])
+    assert decoder.best().text == "a"
+    decoder.reset()
+    decoder.accept(held[2:4])
+    assert decoder.best().text == ""
+    assert decoder.trailing_blanks() == 1
+    decoder.accept(held[4:])
+    assert decoder.best().text == "a"
+    assert decoder.best().words[0].first_step == 2
+
+
+def test_a_hot_word_that_the_lexicon_lacks_is_recognised(lm) -> None:
+    """With its pronunciation known, alone or in a phrase; and a phrase that breaks off changes nothing."""
+    spoken = clear("A _ B _ B _ C _ A")
+    options = {"beam": 50, "oov_penalty": -12.0}
+    assert "bbc" not in decode(spoken, lm, **options)
+    assert decode(spoken, lm, (HotWord("bbc"),), **options) == "a bbc a"
+    assert decode(spoken, lm, (HotWord("a bbc a"),), **options) == "a bbc a"
+    plain = decode(clear("A _ B _ B _ C _ C"), lm, **options)
+    assert decode(clear("A _ B _ B _ C _ C"), lm, (HotWord("a bbc a"),), **options) == plain
+
+
+def test_hot_words_set_in_silence_are_those_of_what_is_said_next(lm) -> None:
+    """While nothing has been recognised, new hot words take the place of the old at once; after a word, at `reset`."""
+    spoken = clear("_ _ A _ B _ B _ C _ A")
+
+    def read(first: str, then: str, before: int) -> str:
+        decoder = make(lm, beam=50, oov_penalty=-12.0)
+        decoder.set_hot_words([HotWord(first)])
+        decoder.accept(spoken[:before])
+        decoder.set_hot_words([HotWord(then)])
+        decoder.accept(spoken[before:])
+        return decoder.finals()[0].text
+
+    assert read("cc", "bbc", 1) == "a bbc a"
+    assert read("bbc", "cc", 1) != "a bbc a"
+    assert read("bbc", "cc", 4) == "a bbc a"
+
+
+def test_what_cannot_be_pronounced_is_refused(lm) -> None:
+    """The error names the phrase or the word."""
+    decoder = WordBeamDecoder(DecoderOptions(), TOKENS, tree(lm), lm)
+    with pytest.raises(ConfigError, match="'bbc'"):
+        decoder.set_hot_words([HotWord("bbc")])
+    with pytest.raises(DataError, match=r"'ad'.*'D'"):
+        LexiconTree.build([("ad", ["A", "D"])], TOKENS)
+    with pytest.raises(DataError, match=r"'ad'.*empty"):
+        LexiconTree.build([("ad", [])], TOKENS)
+
+
+def test_the_tree_holds_every_pronunciation(lm) -> None:
+    """Each pronunciation leads to a place where its word ends, and reads back from there."""
+    grown = tree(lm)
+    for word, spoken in SPOKEN.items():
+        for sounds in spoken:
+            assert grown.number(word) in grown.ending(grown.find(sounds))
+        assert sorted(grown.pronunciations(word)) == sorted(spoken)
+    assert grown.find((3, 3, 3)) == -1
