@@ -81,6 +81,7 @@ class BeamDecoder:
             tokens=_spell_tokens(tokenizer, space, (lm or _NO_LM).letters),
             hot=build_automaton((), tokenizer),
             lm=(lm or _NO_LM).arrays,
+            spelling=(lm or _NO_LM).spelling,
             has_lm=lm is not None,
         )
         self._begin(space, 0.0, -math.inf)

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import jit
-from asr.lm.lookup import LmArrays, score_word, spell
+from asr.lm.lookup import LmArrays, score_word
+from asr.lm.spelling import Spelling, spell
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
 _jit = jit(_nrt=False)
@@ -131,6 +132,7 @@ class Search(NamedTuple):
     tokens: Tokens
     hot: HotArrays
     lm: LmArrays
+    spelling: Spelling
     has_lm: bool
 
 
@@ -184,12 +186,12 @@ def _ahead(s: Search, spelling: int) -> float:
         return 0.0
     if spelling == OUTSIDE:
         return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[0]] + s.weights[OOV]
-    return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.ahead[spelling]]
+    return s.weights[ALPHA] * s.lm.prob_codes[0, s.spelling.ahead[spelling]]
 
 
 @_jit
 def _word_of(s: Search, spelling: int) -> Any:
-    return np.int64(0) if spelling == OUTSIDE else np.int64(s.lm.spelt[spelling])
+    return np.int64(0) if spelling == OUTSIDE else np.int64(s.spelling.spelt[spelling])
 
 
 @_jit
@@ -217,7 +219,7 @@ def _spelling_after(s: Search, node: int, token: int) -> int:
         letter = s.tokens.lm_letter[s.tokens.letters[token, i]]
         if spelling == OUTSIDE or letter < 0:
             return OUTSIDE
-        spelling = spell(s.lm, spelling, letter)
+        spelling = spell(s.spelling, spelling, letter)
     return spelling
 
 

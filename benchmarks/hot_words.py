@@ -37,7 +37,7 @@ def main() -> None:
     recognizer = asr.load()
     lm = recognizer.bundle.lm
     assert lm is not None
-    ranked = np.argsort(-lm.arrays.prob_codes[0][lm.arrays.prob[: lm.counts[0]]], kind="stable")
+    ranked = np.argsort(-lm.arrays.prob_codes[0][lm.arrays.prob], kind="stable")
     common = {lm.words[i] for i in ranked[:COMMON]}
     utterances = read_corpus(options.manifest)
     samples = SampleCache(options.manifest, utterances, recognizer.sample_rate_hz, options.cache)

@@ -32,8 +32,11 @@ def add_arguments(commands: Any) -> None:
         help="text files, plain or .gz, .bz2, .xz; one named twice counts twice",
     )
     build.add_argument("--arpa", type=Path, metavar="FILE", help="convert this model instead of reading text")
-    build.add_argument("--order", type=int, default=3, metavar="N", help="longest n-gram, 1 to 6 (default: 3)")
+    build.add_argument("--order", type=int, default=3, metavar="N", help="longest n-gram, 1 to 4 (default: 3)")
     build.add_argument("--words", type=int, default=60_000, metavar="N", help="size of the vocabulary (default: 60000)")
+    build.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="take the words of this file, one a line, instead"
+    )
     build.add_argument("--least-count", type=int, default=2, metavar="N", help="rarer words stay unknown (default: 2)")
     build.add_argument("--megabytes", type=float, default=12.0, metavar="X", help="size of the result (default: 12)")
     build.add_argument(
@@ -63,7 +66,9 @@ def run_build(options: argparse.Namespace) -> int:
 
     if bool(options.text) == (options.arpa is not None):
         raise ConfigError("give either text files or --arpa FILE")
-    settings = BuildOptions(options.order, options.words, options.least_count, options.megabytes, options.hold_out)
+    settings = BuildOptions(
+        options.order, options.words, options.least_count, options.megabytes, options.hold_out, options.vocabulary
+    )
     started = time.monotonic()
 
     def report(line: str) -> None:

@@ -16,9 +16,11 @@ from asr.errors import DataError, ModelError
 from asr.lm import LanguageModel
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.build import BuildOptions, build_from_text, score_text
-from asr.lm.estimate import choose_vocabulary, encode, estimate, sentence_words
+from asr.lm.counting import Counts
+from asr.lm.estimate import choose_vocabulary, encode, estimate
 from asr.lm.prune import prune
 from asr.lm.table import SPECIAL, NgramTable
+from asr.lm.text import sentence_words
 
 sentences = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=8), min_size=1, max_size=40)
 
@@ -47,7 +49,7 @@ ngram 3=1
 """
 
 
-def model_of(lines: list[list[str]], order: int) -> tuple[NgramTable, list[np.ndarray], tuple[str, ...]]:
+def model_of(lines: list[list[str]], order: int) -> tuple[NgramTable, list[Counts], tuple[str, ...]]:
     words = choose_vocabulary(Counter(word for line in lines for word in line), 5)
     table, counts = estimate(encode(lines, words), words, order)
     return table, counts, words
@@ -65,7 +67,7 @@ def distribution(table: NgramTable, history: list[int]) -> np.ndarray:
 def test_probabilities_sum_to_one(lines, order, data) -> None:
     """After any history, seen or not, of an estimated model and of a pruned one."""
     table, counts, words = model_of(lines, order)
-    fewer = prune(table, counts, sum, max(len(words), sum(table.counts) * 2 // 3))
+    fewer, _ = prune(table, counts, lambda grams, _: sum(grams), max(len(words), sum(table.counts) * 2 // 3))
     history = data.draw(st.lists(st.sampled_from([0, *range(3, len(words))]), max_size=order - 1))
     history = data.draw(st.sampled_from([history, [1, *history][: order - 1]]))
     for model in (table, fewer):
@@ -77,11 +79,21 @@ def test_kneser_ney_by_hand() -> None:
     lines = [["a", "b"], ["a", "b"], ["a", "c"], ["d", "c"]]
     words = (*SPECIAL, "a", "b", "c", "d")
     table, _ = estimate(encode(lines, words), words, 2)
-    # How many different words come before a: 1, b: 1, c: 2, d: 1, </s>: 2. None has three, so discounts cannot be
-    # estimated: 0.5 is taken off the three words with one, 1 off the two with two.
-    p_b = (1 - 0.5) / 7 + (3 * 0.5 + 2 * 1) / 7 * (1 / 6)
-    # Three pairs of words occur once, three twice and one three times: y is 3 / (3 + 2 * 3).
-    once, twice = 1 - 2 / 3 * 3 / 3, 2 - 3 / 3 * 1 / 3
+    # Three pairs of words occur once, three twice and one three times: y is 3 / (3 + 2 * 3). So much a pair that is
+    # seen once, twice or three times leaves to its second word alone.
+    once, twice, thrice = 1 - 2 / 3 * 3 / 3, 2 - 3 / 3 * 1 / 3, 3 - 0
+    left = {"a": thrice, "b": twice, "c": 2 * once, "d": once, "</s>": 2 * twice}
+    total = sum(left.values())
+    # One word occurs once, two twice and one three times: y is 1 / (1 + 2 * 2). Between whole numbers, straight lines.
+    first, second, third = 1 - 2 / 5 * 2 / 1, 2 - 3 / 5 * 1 / 2, 3
+    taken = {
+        "a": third,
+        "b": first + (twice - 1) * (second - first),
+        "c": 2 * once * first,
+        "d": once * first,
+        "</s>": third,
+    }
+    p_b = (left["b"] - taken["b"]) / total + sum(taken.values()) / total * (1 / 6)
     p_b_after_a = (2 - twice) / 3 + (once + twice) / 3 * p_b
     assert math.exp(table.score(np.array([[4]]))[0]) == pytest.approx(p_b)
     assert math.exp(table.score(np.array([[3, 4]]))[0]) == pytest.approx(p_b_after_a)
@@ -182,9 +194,9 @@ def test_a_damaged_file_is_refused(tmp_path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ModelError, match="asr lm build"):
             LanguageModel.load(path)
-    first = lm.arrays.first.copy()
+    first = lm.arrays.leaves.of_word.copy()
     first[2] = 10_000
-    LanguageModel(lm.arrays._replace(first=first), lm.letters).save(path)
+    LanguageModel(lm.arrays._replace(leaves=lm.arrays.leaves._replace(of_word=first)), lm.words).save(path)
     with pytest.raises(ModelError, match="damaged"):
         LanguageModel.load(path)
     with pytest.raises(ModelError, match="cannot read"):

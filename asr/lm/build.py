@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from asr.errors import ConfigError, DataError
 from asr.lm.arpa import open_text, read_arpa
-from asr.lm.estimate import choose_vocabulary, encode, estimate, sentence_words
+from asr.lm.estimate import choose_vocabulary, estimate
 from asr.lm.model import LanguageModel
 from asr.lm.prune import prune
-from asr.lm.table import SPECIAL, UNKNOWN, NgramTable
+from asr.lm.table import SPECIAL, NgramTable
+from asr.lm.text import WordNumbers, find_quoted, read_numbers, read_sentences
+from asr.normalize import normalize
 
-# An n-gram should not run across two sentences of a paragraph.
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
+__all__ = ["BuildOptions", "TextScore", "build_from_arpa", "build_from_text", "read_sentences", "score_text"]
+
 Report = Callable[[str], None]
+# From so many words on, n-grams that occur once (of four words: twice) are not worth their memory.
+_MUCH_TEXT = 50_000_000
+_LEAST, _LEAST_OF_MUCH = (1, 1, 1, 1), (1, 2, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,11 @@ class BuildOptions:
     least_count: int = 2  # a word seen less often than this is left unknown
     megabytes: float = 12.0  # of the stored model; n-grams that are missed least are dropped until it fits
     hold_out: int = 0  # every so-manieth sentence is left out, to measure the model on; 0 for none
+    vocabulary: Path | None = None  # a file with a word a line, to take instead of the most frequent ones
 
     def __post_init__(self) -> None:
-        if not 1 <= self.order <= 6:
-            raise ConfigError(f"order {self.order}: choose 1 to 6")
+        if not 1 <= self.order <= len(_LEAST):
+            raise ConfigError(f"order {self.order}: choose 1 to {len(_LEAST)}")
         if self.words < 1 or self.megabytes <= 0:
             raise ConfigError("a language model needs at least one word and some space: raise words or megabytes")
 
@@ -46,32 +52,80 @@ def build_from_text(
 
     A file that is named twice counts twice. Returns the model, and the same as a table before rounding.
     """
-
-    def sentences() -> Iterator[list[str]]:
-        return itertools.chain.from_iterable(_part(path, options.hold_out, False) for path in paths)
-
-    counts: Counter[str] = Counter()
-    for sentence in sentences():
-        counts.update(sentence)
-    total, different = counts.total(), len(counts)
-    counts.pop(UNKNOWN, None)
-    frequent = Counter({word: n for word, n in counts.items() if n >= options.least_count})
-    if not frequent:
-        raise DataError(f"no word occurs {options.least_count} times in the text: give more text, or lower the count")
-    words = choose_vocabulary(frequent, options.words)
-    covered = sum(counts[word] for word in words)
-    report(f"{total:,} words, {different:,} different; {len(words) - 3:,} kept, which are {covered / total:.2%} of all")
-    table, raw = estimate(encode(sentences(), words), words, options.order)
+    numbers = WordNumbers()
+    held_out: dict[Path, np.ndarray] = {}
+    texts: list[np.ndarray] = []
+    for path, times in Counter(paths).items():
+        text = read_numbers(path, numbers)
+        if options.hold_out:
+            held = np.cumsum(text == 1) % options.hold_out == 0
+            held_out[path], text = text[held], text[~held]
+        texts += [text] * times
+    text = np.concatenate([np.zeros(0, dtype=np.int32), *texts])
+    del texts
+    words, ids = _choose(numbers.words, np.bincount(text, minlength=len(numbers.words)), options, report)
+    text = ids[text]
+    least = _LEAST_OF_MUCH if len(text) > _MUCH_TEXT else _LEAST
+    table, counts = estimate(text, words, options.order, least[: options.order])
+    del text
     report(f"estimated {_grams(table)}")
-    bare = LanguageModel.size((0,) * options.order, words)
-    empty = LanguageModel.size((0,) * options.order, SPECIAL)
-    table = prune(table, raw, lambda n: LanguageModel.size(n, SPECIAL) - empty + bare, int(options.megabytes * 1e6))
+    fixed = LanguageModel.size((len(words),), (len(words),), words)
+
+    def size(grams: tuple[int, ...], contexts: tuple[int, ...]) -> int:
+        """As `LanguageModel.size`, whose compression of the words would take a second each time."""
+        return LanguageModel.size(grams, contexts, SPECIAL) - LanguageModel.size((3,), (3,), SPECIAL) + fixed
+
+    table, counts = prune(table, counts, size, int(options.megabytes * 1e6))
     report(f"kept {_grams(table)}")
     lm = LanguageModel.from_table(table)
-    if options.hold_out:
-        for path in dict.fromkeys(paths):
-            report(f"{path.name}, held out: {score_text(lm, _part(path, options.hold_out, True))}")
+    for path, held in held_out.items():
+        report(f"{path.name}, held out: {score_text(lm, _split(held, numbers.words))}")
     return lm, table
+
+
+def _choose(
+    words: list[str], counts: np.ndarray, options: BuildOptions, report: Report
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The vocabulary, and for each word of the text its id there."""
+    meant = find_quoted(words, counts)
+    counts = np.bincount(meant, counts, len(words)).astype(np.int64)
+    counts[: len(SPECIAL)] *= [1, 0, 0]
+    if options.vocabulary is not None:
+        chosen = SPECIAL + _read_vocabulary(options.vocabulary)
+    else:
+        often = {word: int(n) for word, n in zip(words, counts, strict=True) if n >= options.least_count}
+        chosen = choose_vocabulary(Counter(often), options.words)
+        if len(chosen) == len(SPECIAL):
+            raise DataError(
+                f"no word occurs {options.least_count} times in the text: give more text, or lower the count"
+            )
+    number = {word: index for index, word in enumerate(chosen)}
+    ids = np.array([number.get(words[index], 0) for index in meant.tolist()], dtype=np.int32)
+    covered, total = counts[ids > 0].sum(), max(1, counts.sum())
+    report(
+        f"{total:,} words, {np.count_nonzero(counts[3:]):,} different; {len(chosen) - 3:,} kept, "
+        f"which are {covered / total:.2%} of all"
+    )
+    return chosen, ids
+
+
+def _read_vocabulary(path: Path) -> tuple[str, ...]:
+    with open_text(path) as file:
+        try:
+            words = tuple(dict.fromkeys(line.strip() for line in file if line.strip()))
+        except (UnicodeDecodeError, EOFError, OSError) as error:
+            raise DataError(f"cannot read {path}: {error}. The file must be text in UTF-8") from error
+    for word in words:
+        if normalize(word) != word or " " in word:
+            raise DataError(f"{path}: {word!r} is no word of a-z and apostrophes: write one in lower case in each line")
+    if not words:
+        raise DataError(f"{path} has no words: write one in each line")
+    return words
+
+
+def _split(text: np.ndarray, words: list[str]) -> Iterable[list[str]]:
+    for sentence in np.split(text, np.flatnonzero(text == 1)[1:]):
+        yield [words[number] for number in sentence[1:-1].tolist()]
 
 
 @dataclass(frozen=True)
@@ -109,26 +163,6 @@ def build_from_arpa(path: Path, report: Report = print) -> tuple[LanguageModel, 
     table = read_arpa(path)
     report(f"read {_grams(table)}")
     return LanguageModel.from_table(table), table
-
-
-def read_sentences(path: Path) -> Iterator[list[str]]:
-    """The sentences of a text file, as lists of spoken words."""
-    with open_text(path) as file:
-        try:
-            for line in file:
-                for sentence in _SENTENCE_END.split(line):
-                    words = sentence_words(sentence)
-                    if words:
-                        yield words
-        except (UnicodeDecodeError, EOFError, OSError) as error:
-            raise DataError(f"cannot read {path}: {error}. The file must be text in UTF-8") from error
-
-
-def _part(path: Path, hold_out: int, held: bool) -> Iterator[list[str]]:
-    """The sentences that are held out, or the others."""
-    for index, sentence in enumerate(read_sentences(path)):
-        if (hold_out > 0 and index % hold_out == 0) == held:
-            yield sentence
 
 
 def _grams(table: NgramTable) -> str:
