@@ -5,6 +5,8 @@ model.toml            [model], [features], [decoding] and [confidence]: what it 
 tokens.txt            one token a line, the blank first
 pieces.txt            the same of its word pieces, if it has any
 lm.safetensors        the language model, if it has one: see `asr.lm.model`
+lexicon.safetensors   how words are said, if its tokens are phonemes: see `asr.lexicon`
+g2p.safetensors       how any other word is probably said: see `asr.g2p`
 training.toml         how it was trained (not read here)
 MODEL_CARD.md         what it was trained on, how well it does, its licences (not read here)
 """
@@ -24,14 +26,19 @@ from safetensors.torch import load_file, save_file
 from asr.decoder import DecoderOptions
 from asr.errors import ConfigError, ModelError
 from asr.features import FeatureOptions
+from asr.g2p import GraphemeToPhoneme
+from asr.lexicon import Lexicon
 from asr.lm import LanguageModel
 from asr.model import AcousticModel, ModelOptions
 from asr.options import from_table
+from asr.phonemes import TOKENS
 from asr.tokens import Tokenizer
 from asr.words import Calibration
 
 FORMAT = 1  # of the folder; raised when an older package could not read a newer one
 LM_FILE = "lm.safetensors"
+LEXICON_FILE = "lexicon.safetensors"
+G2P_FILE = "g2p.safetensors"
 PIECES_FILE = "pieces.txt"
 _AGAIN = "Copy the model folder again, with all its files"
 
@@ -46,6 +53,8 @@ class Bundle:
     path: Path
     pieces: Tokenizer | None = None  # a second alphabet, for greedy decoding
     lm: LanguageModel | None = None
+    lexicon: Lexicon | None = None  # if the tokens are phonemes
+    g2p: GraphemeToPhoneme | None = None  # for words that the lexicon lacks
     decoding: DecoderOptions = field(default_factory=DecoderOptions)  # how to search, where nobody says otherwise
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -87,7 +96,11 @@ def load_bundle(path: Path) -> Bundle:
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
         raise ModelError(f"{path / 'weights.safetensors'} holds values that are not finite. {_AGAIN}")
     lm = LanguageModel.load(path / LM_FILE) if (path / LM_FILE).exists() else None
-    return Bundle(model.eval(), features, tokenizer, path, pieces, lm, decoding, calibration)
+    lexicon = Lexicon.load(path / LEXICON_FILE) if (path / LEXICON_FILE).exists() else None
+    if lexicon is not None and tokenizer.tokens != TOKENS:
+        raise ModelError(f"{path} has {LEXICON_FILE}, but its tokens.txt does not list the phonemes. {_AGAIN}")
+    g2p = GraphemeToPhoneme.load(path / G2P_FILE) if (path / G2P_FILE).exists() else None
+    return Bundle(model.eval(), features, tokenizer, path, pieces, lm, lexicon, g2p, decoding, calibration)
 
 
 def _load_tokenizer(path: Path, tokens: int) -> Tokenizer:

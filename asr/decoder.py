@@ -1,6 +1,7 @@
-"""What a decoder is: log-probabilities in, the text so far out, in steps of any size.
+"""What a decoder is: log-probabilities in, the words so far out, in steps of any size.
 
-`asr.greedy` and `asr.beam` implement this. A decoder belongs to one stream and holds all of its state.
+`asr.word_beam` implements `WordDecoder`. `asr.greedy` and `asr.beam` are `TokenDecoder`s, which give letters or word
+pieces; `asr.words.TokenReader` makes words of those. A decoder belongs to one stream and holds all of its state.
 """
 
 from __future__ import annotations
@@ -60,8 +61,52 @@ class Hypothesis:
     score: float  # natural log of the probability of the whole, with what language model and hot words add
 
 
-class Decoder(Protocol):
+@dataclass(frozen=True)
+class HeardWord:
+    """A word and where it was heard. Steps count from the decoder's start or last reset."""
+
+    text: str
+    first_step: int  # the step at which its first token begins
+    last_step: int  # the step at which its last token begins
+    log_probs: tuple[float, ...]  # natural log of each of its sounds' or letters' probability at its peak
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sequence of words."""
+
+    words: tuple[HeardWord, ...]
+    score: float  # natural log of the probability of the whole, with what language model and hot words add
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+
+class WordDecoder(Protocol):
     """The interface that `asr.recognizer` drives."""
+
+    def accept(self, log_probs: np.ndarray) -> None:
+        """Take ``(T, tokens)`` natural-log probabilities, T >= 0."""
+
+    def best(self) -> Reading:
+        """The likeliest words so far."""
+
+    def finals(self, count: int = 1) -> list[Reading]:
+        """The likeliest readings if the utterance ends here, likeliest first, at most ``count``."""
+
+    def stable_chars(self) -> int:
+        """How many leading characters of `best` every future reading of this utterance will have."""
+
+    def trailing_blanks(self) -> int:
+        """Steps since the best path's last token; all steps if it has none."""
+
+    def reset(self) -> None:
+        """Begin a new utterance: the next step is its step 0. A token that sounds on belongs to the old one."""
+
+
+class TokenDecoder(Protocol):
+    """A decoder whose tokens spell the text."""
 
     def accept(self, log_probs: np.ndarray) -> None:
         """Take ``(T, tokens)`` natural-log probabilities, T >= 0."""
@@ -95,13 +140,13 @@ class Recorder:
     def accept(self, log_probs: np.ndarray) -> None:
         self._rows.append(log_probs)
 
-    def best(self) -> Hypothesis:
-        return Hypothesis((), (), (), 0.0)
+    def best(self) -> Reading:
+        return Reading((), 0.0)
 
-    def finals(self, count: int = 1) -> list[Hypothesis]:
+    def finals(self, count: int = 1) -> list[Reading]:
         return [self.best()]
 
-    def stable_tokens(self) -> int:
+    def stable_chars(self) -> int:
         return 0
 
     def trailing_blanks(self) -> int:

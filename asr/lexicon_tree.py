@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.errors import DataError
+from asr.lexicon import Lexicon
 from asr.lm import LanguageModel
 from asr.lm.table import SPECIAL
+from asr.phonemes import TOKENS
 
 PLACE = np.dtype(  # 16 bytes, so that a place is never cut by the edge of a cache line
     [
@@ -83,12 +85,52 @@ class LexiconTree:
                 raise DataError(f"the pronunciation of {word!r} has the sound {error}, which the model lacks") from None
             if not spoken:
                 raise DataError(f"the pronunciation of {word!r} is empty")
-            index = ids.setdefault(word, len(words))
-            if index == len(words):
+            at = ids.setdefault(word, len(words))
+            if at == len(words):
                 words.append(word)
-            if index >= known or index >= len(SPECIAL):
-                rows.add((spoken, -likely[index] if index < known else 1, index))
-        return cls(_arrays(sorted(rows), known, len(tokens)), tuple(words), known)
+            if at >= known or at >= len(SPECIAL):
+                rows.add((spoken, -likely[at] if at < known else 1, at))
+        ordered = sorted(rows)
+        longest = max((len(spoken) for spoken, _, _ in ordered), default=0)
+        text = b"".join(spoken.ljust(longest, b"\0") for spoken, _, _ in ordered)
+        matrix = np.frombuffer(text, dtype=np.uint8).reshape(len(ordered), longest)
+        cost, index = (np.array([row[k] for row in ordered], dtype=np.int64) for k in (1, 2))
+        return cls(_arrays(matrix, cost, index, len(tokens)), tuple(words), known)
+
+    @classmethod
+    def of_lexicon(cls, lexicon: Lexicon, lm: LanguageModel | None = None, own: Lexicon | None = None) -> LexiconTree:
+        """The tree of a model's lexicon, whose phoneme ids are the network's tokens.
+
+        Args:
+            lexicon: the model's.
+            lm: the language model, which says how likely words are.
+            own: a user's, whose words are said as it says and in no other way.
+        """
+        words = list(lm.words) if lm is not None else list(SPECIAL)
+        known = len(words)
+        ids = dict(lm.ids) if lm is not None else {}
+        likely = np.array(lm.arrays.prob[:known], dtype=np.int64) if lm is not None else np.zeros(known, dtype=np.int64)
+        numbers, sounds = [], []
+        for part in (lexicon,) if own is None else (own, lexicon):
+            number = np.empty(len(part), dtype=np.int64)
+            for place, word in enumerate(part.words):
+                at = ids.setdefault(word, len(words))
+                if at == len(words):
+                    words.append(word)
+                number[place] = -1 if own is not None and part is lexicon and word in own else at
+            arrays = part.arrays
+            numbers.append(np.repeat(number, np.diff(arrays.first)))
+            length = np.diff(arrays.begin)
+            rows = np.zeros((len(length), int(length.max(initial=0))), dtype=np.uint8)
+            rows[np.arange(rows.shape[1]) < length[:, None]] = arrays.phonemes
+            sounds.append(rows)
+        wide = max(rows.shape[1] for rows in sounds)
+        matrix = np.concatenate([np.pad(rows, ((0, 0), (0, wide - rows.shape[1]))) for rows in sounds])
+        index = np.concatenate(numbers)
+        matrix, index = matrix[index >= 0], index[index >= 0]
+        cost = np.where(index < known, -likely[np.minimum(index, known - 1)], 1)
+        order = np.lexsort((index, cost, matrix.view(f"S{wide}").ravel())) if wide else np.zeros(0, dtype=np.int64)
+        return cls(_arrays(matrix[order], cost[order], index[order], len(TOKENS)), tuple(words), known)
 
     def number(self, word: str) -> int:
         """A word's number, or -1."""
@@ -129,15 +171,18 @@ class LexiconTree:
         return [int(word) for word in self.arrays.words[row : row + ends]]
 
 
-def _arrays(rows: list[tuple[bytes, int, int]], known: int, tokens: int) -> TreeArrays:
-    """The tree of sorted rows: sounds, how unlikely (a negative code, or 1 for words not known), word."""
-    rows = [row for i, row in enumerate(rows) if i < _MOST_ENDS or rows[i - _MOST_ENDS][0] != row[0]]
-    count = len(rows)
-    longest = max((len(row[0]) for row in rows), default=0)
-    text = b"".join(row[0].ljust(longest, b"\xff") for row in rows)
-    sounds = np.frombuffer(text, dtype=np.uint8).reshape(count, longest)
-    length = np.array([len(row[0]) for row in rows], dtype=np.int64)
-    cost = np.array([row[1] for row in rows] + [2], dtype=np.int64)  # and one that no maximum takes
+def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int) -> TreeArrays:
+    """The tree of sorted rows: their sounds ``(rows, longest)`` uint8, zero behind the last; how unlikely their words
+    are (a negative code, or 1 for words not known); the words."""
+    count, longest = sounds.shape
+    length = (sounds != 0).sum(axis=1).astype(np.int64)
+    # More than a place can count end nowhere; the likeliest stay.
+    if count > _MOST_ENDS:
+        crowded = np.zeros(count, dtype=bool)
+        crowded[_MOST_ENDS:] = (sounds[_MOST_ENDS:] == sounds[:-_MOST_ENDS]).all(axis=1)
+        if crowded.any():
+            return _arrays(sounds[~crowded], cost[~crowded], index[~crowded], tokens)
+    cost = np.append(cost, 2)  # and one that no maximum takes
     # With how many sounds each row begins as the one before it does.
     same = np.zeros(count, dtype=np.int64)
     if count > 1:
@@ -178,7 +223,7 @@ def _arrays(rows: list[tuple[bytes, int, int]], known: int, tokens: int) -> Tree
     by_token = np.full(tokens, -1, dtype=np.int32)
     for child in range(int(places.first_child[0]), int(places.first_child[1])):
         by_token[places.token[child]] = child
-    words = np.array([row[2] for row in rows], dtype=np.int32)
+    words = index.astype(np.int32)
     for array in (places, words, by_token):
         array.flags.writeable = False
     return TreeArrays(places, words, by_token)

@@ -17,19 +17,23 @@ from torch import Tensor
 from asr.audio_file import AudioFile
 from asr.beam import BeamDecoder
 from asr.bundle import Bundle, load_bundle
-from asr.decoder import Decoder, DecoderOptions, Recorder
+from asr.decoder import DecoderOptions, Recorder, WordDecoder
 from asr.endpoint import DEFAULT_RULES, EndpointRule, find_endpoint
 from asr.errors import AsrError, ConfigError, ModelError
 from asr.events import Alternative, Event, Final, Partial, Reason, Word
 from asr.features import BLOCK_FRAMES, Fbank, StreamingFbank
 from asr.greedy import GreedyDecoder
 from asr.hotwords import HotWord
+from asr.lexicon import Lexicon, read_lexicon
+from asr.lexicon_tree import LexiconTree
 from asr.model import FRAME_REDUCTION, ModelState
 from asr.pcm import Encoding, Pcm, PcmDecoder
+from asr.pronounce import Pronouncer
 from asr.quantized import QuantizedModel
 from asr.resample import StreamResampler
 from asr.tokens import Tokenizer
-from asr.words import WordBuilder
+from asr.word_beam import WordBeamDecoder
+from asr.words import TokenReader, WordBuilder
 
 Precision = Literal["int8", "float32"]
 
@@ -61,7 +65,9 @@ class Transcript:
         return tuple(word for final in self.finals for word in final.words)
 
 
-def load(model: str | Path | None = None, precision: Precision = "int8") -> Recognizer:
+def load(
+    model: str | Path | None = None, precision: Precision = "int8", pronunciations: str | Path | None = None
+) -> Recognizer:
     """Load a recogniser.
 
         recognizer = asr.load()
@@ -71,14 +77,17 @@ def load(model: str | Path | None = None, precision: Precision = "int8") -> Reco
         model: path of a model folder, or ``english``, the model that comes with the package and the default.
         precision: ``int8`` runs the fast kernel, whose results are the same in every bit whatever else is
             recognised beside them; ``float32`` runs the network as it was trained, slower.
+        pronunciations: text file of words and how they are said (docs/lexicon.md), which go before the model's.
 
     Raises:
         ModelError: the folder is missing, incomplete or damaged.
+        DataError: the pronunciations cannot be read.
     """
+    own = None if pronunciations is None else read_lexicon(Path(pronunciations))
     if precision not in ("int8", "float32"):
         raise ConfigError(f"unknown precision {precision!r}: choose int8 or float32")
     if model is not None and model != SHIPPED:
-        return Recognizer(load_bundle(Path(model)), precision)
+        return Recognizer(load_bundle(Path(model)), precision, own)
     try:
         shipped = resources.files("asr.pretrained")
     except ModuleNotFoundError as error:
@@ -86,7 +95,7 @@ def load(model: str | Path | None = None, precision: Precision = "int8") -> Reco
             "the shipped model is not installed: install the package, or give the path of a model"
         ) from error
     with resources.as_file(shipped) as path:
-        return Recognizer(load_bundle(path), precision)
+        return Recognizer(load_bundle(path), precision, own)
 
 
 class Recognizer:
@@ -96,9 +105,17 @@ class Recognizer:
     changes. A `Stream` belongs to one caller at a time.
     """
 
-    def __init__(self, bundle: Bundle, precision: Precision = "int8") -> None:
+    def __init__(self, bundle: Bundle, precision: Precision = "int8", pronunciations: Lexicon | None = None) -> None:
         self.bundle = bundle
         self.fbank = Fbank(bundle.features)
+        lexicon, own = bundle.lexicon, pronunciations
+        self._pronouncer: Pronouncer | None = None
+        self._tree: LexiconTree | None = None
+        if lexicon is not None:
+            self._pronouncer = Pronouncer([lexicon] if own is None else [own, lexicon], bundle.g2p)
+            self._tree = LexiconTree.of_lexicon(lexicon, bundle.lm, own)
+        elif own is not None:
+            raise ConfigError("this model writes letters: only a model with a lexicon takes pronunciations")
         self._model = QuantizedModel(bundle.model) if precision == "int8" else bundle.model
 
     @property
@@ -147,8 +164,8 @@ class Recognizer:
         return stream
 
     def tokenizer(self, method: Literal["beam", "greedy"] = "beam") -> Tokenizer:
-        """What decoding reads: letters, which the language model spells words of; but greedy decoding, which has
-        no language model, reads word pieces if the model has them."""
+        """What decoding reads: phonemes or letters, which are searched for words; but greedy decoding, which has no
+        lexicon and no language model, reads word pieces if the model has them."""
         return self.bundle.pieces if method == "greedy" and self.bundle.pieces is not None else self.bundle.tokenizer
 
     def emissions(self, samples: np.ndarray, method: Literal["beam", "greedy"] = "beam") -> np.ndarray:
@@ -166,13 +183,21 @@ class Recognizer:
         stream.finish()
         return recorder.rows(len(tokenizer))
 
-    def make_decoder(self, decoding: DecoderOptions | None = None) -> Decoder:
+    def make_decoder(self, decoding: DecoderOptions | None = None) -> WordDecoder:
         """A decoder for the `emissions` of its method, with the model's language model if it has one."""
         decoding = decoding if decoding is not None else self.bundle.decoding
         tokenizer = self.tokenizer(decoding.method)
         if decoding.method == "greedy":
-            return GreedyDecoder(tokenizer.blank)
-        return BeamDecoder(decoding, tokenizer, self.bundle.lm if decoding.alpha else None)
+            return TokenReader(GreedyDecoder(tokenizer.blank), tokenizer)
+        if self._tree is not None:
+            return WordBeamDecoder(decoding, tokenizer.tokens, self._tree, self.bundle.lm, self._pronounce)
+        return TokenReader(BeamDecoder(decoding, tokenizer, self.bundle.lm if decoding.alpha else None), tokenizer)
+
+    def _pronounce(self, word: str) -> list[tuple[str, ...]]:
+        """The sounds of a word, in each of its ways."""
+        assert self._pronouncer is not None
+        tokens = self.bundle.tokenizer.tokens
+        return [tuple(tokens[sound] for sound in said) for said in self._pronouncer.pronounce(word)[0]]
 
     def transcribe(
         self,
@@ -301,7 +326,7 @@ class Stream:
         encoding: Encoding,
         channels: int,
         rules: tuple[EndpointRule, ...],
-        decoder: Decoder,
+        decoder: WordDecoder,
         tokenizer: Tokenizer,
         alternatives: int,
     ) -> None:
@@ -309,7 +334,7 @@ class Stream:
         self._recognizer = recognizer
         self._rules = rules
         self._step_s = recognizer.step_s
-        self._writer = WordBuilder(tokenizer, bundle.calibration, self._step_s)
+        self._writer = WordBuilder(bundle.calibration, self._step_s)
         self._reads_pieces = tokenizer is bundle.pieces
         self._mute_rows = np.full((BLOCK_FRAMES // FRAME_REDUCTION, len(tokenizer)), _MUTE_LOG_PROB, dtype=np.float32)
         self._mute_rows[:, tokenizer.blank] = 0.0
@@ -330,8 +355,6 @@ class Stream:
         self._flushes: deque[tuple[int, float]] = deque()  # after which block to end the utterance, and seconds put in
         self._put_in_s = 0.0  # silence that was put in before this utterance, which is no time of the stream
         self._shown = Partial("", (), 0)
-        self._shown_tokens: tuple[int, ...] = ()
-        self._shown_stable = 0
         self._finished = False
 
     @property
@@ -352,8 +375,9 @@ class Stream:
         written with the model's alphabet, or if the stream decodes greedily, which leaves no choice.
         """
         chosen = tuple(HotWord(hot) if isinstance(hot, str) else hot for hot in hot_words)
-        if isinstance(self._decoder, BeamDecoder):
-            self._decoder.set_hot_words(chosen)
+        decoder = self._decoder.decoder if isinstance(self._decoder, TokenReader) else self._decoder
+        if isinstance(decoder, BeamDecoder | WordBeamDecoder):
+            decoder.set_hot_words(chosen)
         elif chosen:
             raise ConfigError("hot words need the beam decoder: choose DecoderOptions(method='beam')")
 
@@ -447,11 +471,11 @@ class Stream:
         self._decoder.accept(rows)
         self._steps += len(rows)
         events: list[Event] = []
-        hypothesis = self._decoder.best()
+        reading = self._decoder.best()
         last = self._finished and not self.ready
         silence_s = self._decoder.trailing_blanks() * self._step_s
         length_s = (self._steps - self._utterance_step) * self._step_s
-        rule = find_endpoint(self._rules, bool(hypothesis.tokens), silence_s, length_s)
+        rule = find_endpoint(self._rules, bool(reading.words), silence_s, length_s)
         flush = bool(self._flushes) and self._flushes[0][0] == self._blocks
         if last or flush or rule is not None:
             final = self._final("end" if last else "flush" if flush or rule is None else rule.reason)
@@ -461,33 +485,22 @@ class Stream:
                 self._put_in_s += self._flushes.popleft()[1]
             self._decoder.reset()
             self._utterance_step = self._steps
-            self._shown, self._shown_tokens = Partial("", (), 0), ()
+            self._shown = Partial("", (), 0)
             return events
-        tokens, stable = hypothesis.tokens, self._decoder.stable_tokens()
-        if (tokens, stable) != (self._shown_tokens, self._shown_stable):
-            partial = Partial(
-                self._writer.text(tokens),
-                self._writer.words(hypothesis, self._utterance_s, self._end_s),
-                len(self._writer.text(tokens[:stable])),
-            )
-            if (partial.text, partial.stable_chars) != (self._shown.text, self._shown.stable_chars):
-                events.append(partial)
-                self._shown = partial
-            self._shown_tokens, self._shown_stable = tokens, stable
+        text, stable = reading.text, self._decoder.stable_chars()
+        if (text, stable) != (self._shown.text, self._shown.stable_chars):
+            self._shown = Partial(text, self._writer.words(reading, self._utterance_s, self._end_s), stable)
+            events.append(self._shown)
         return events
 
     def _final(self, reason: Reason) -> Final:
         best, *others = self._decoder.finals(1 + self._alternatives)
-        words = self._writer.words(best, self._utterance_s, self._end_s)
         alternatives = tuple(
-            Alternative(
-                self._writer.text(other.tokens),
-                self._writer.words(other, self._utterance_s, self._end_s),
-                other.score,
-            )
+            Alternative(other.text, self._writer.words(other, self._utterance_s, self._end_s), other.score)
             for other in others
         )
-        return Final(self._writer.text(best.tokens), words, reason, best.score, alternatives)
+        words = self._writer.words(best, self._utterance_s, self._end_s)
+        return Final(best.text, words, reason, best.score, alternatives)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.decoder import DecoderOptions, Hypothesis
+from asr.decoder import DecoderOptions, Reading
 from asr.errors import DataError
 from asr.recognizer import Recognizer
 from asr.score import ErrorCount, count_word_errors, right_words
-from asr.words import Calibration, WordBuilder, features
+from asr.words import Calibration, features
 
 # The weights, how far the first trial of each goes, and where trials stop.
 _STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4)}
@@ -35,8 +35,8 @@ class Emission:
     reference: str
 
 
-def decode(recognizer: Recognizer, emission: Emission, options: DecoderOptions) -> Hypothesis:
-    """The best final hypothesis of a whole utterance."""
+def decode(recognizer: Recognizer, emission: Emission, options: DecoderOptions) -> Reading:
+    """The best final reading of a whole utterance."""
     decoder = recognizer.make_decoder(options)
     decoder.accept(emission.log_probs)
     return decoder.finals()[0]
@@ -44,10 +44,9 @@ def decode(recognizer: Recognizer, emission: Emission, options: DecoderOptions) 
 
 def word_errors(recognizer: Recognizer, emissions: Sequence[Emission], options: DecoderOptions) -> ErrorCount:
     """Word errors of all utterances together."""
-    total, tokenizer = ErrorCount(), recognizer.tokenizer(options.method)
+    total = ErrorCount()
     for emission in emissions:
-        text = tokenizer.decode(decode(recognizer, emission, options).tokens)
-        total += count_word_errors(emission.reference, text)
+        total += count_word_errors(emission.reference, decode(recognizer, emission, options).text)
     return total
 
 
@@ -132,13 +131,11 @@ class Reliability:
 
 def judge_words(recognizer: Recognizer, emissions: Sequence[Emission], options: DecoderOptions) -> list[list[Judged]]:
     """For each utterance, the features of each word and whether it was right."""
-    builder = WordBuilder(recognizer.bundle.tokenizer, Calibration(), 1.0)
     judged = []
     for emission in emissions:
-        hypothesis = decode(recognizer, emission, options)
-        words = builder.log_probs(hypothesis)
-        right = right_words(emission.reference.split(), builder.text(hypothesis.tokens).split())
-        judged.append([(features(word), one) for word, one in zip(words, right, strict=True)])
+        words = decode(recognizer, emission, options).words
+        right = right_words(emission.reference.split(), [word.text for word in words])
+        judged.append([(features(word.log_probs), one) for word, one in zip(words, right, strict=True)])
     return judged
 
 

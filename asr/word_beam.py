@@ -10,13 +10,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from asr import word_search as core
-from asr.decoder import DecoderOptions
+from asr.decoder import DecoderOptions, HeardWord, Reading
 from asr.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.hotwords import HotWord
 from asr.lexicon_tree import LexiconTree
@@ -28,28 +27,6 @@ _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks 
 _ASKED = 1 << 12  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _NO_LM = LanguageModel.empty()
-
-
-@dataclass(frozen=True)
-class HeardWord:
-    """A word and where it was heard. Steps count from the decoder's start or last reset."""
-
-    text: str
-    first_step: int  # the step at which its first sound begins
-    last_step: int  # the step at which its last sound begins
-    log_probs: tuple[float, ...]  # natural log of each sound's probability at its peak
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A sequence of words."""
-
-    words: tuple[HeardWord, ...]
-    score: float  # natural log of the probability of the whole, with what language model and hot words add
-
-    @property
-    def text(self) -> str:
-        return " ".join(word.text for word in self.words)
 
 
 class WordBeamDecoder:
@@ -75,7 +52,7 @@ class WordBeamDecoder:
     ) -> None:
         self._options, self._tokens, self._tree, self._lm = options, tokens, tree, lm
         self._pronounce = pronounce
-        beam, order = options.beam, lm.order if lm is not None else 1
+        beam = options.beam
         room = 2 * _SETTLE_EVERY * beam
         wide = 8 * beam + 1024  # candidates
         keep = recombine and options.alternatives > 0
@@ -95,7 +72,6 @@ class WordBeamDecoder:
             ),
             switches=np.array([recombine, keep, _FEW], dtype=np.int64),
             nodes=np.recarray(room, dtype=NODE),
-            history=np.zeros((room, order - 1), dtype=np.int32),
             alternatives=np.recarray((room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
             marks=np.recarray(2 * room, dtype=MARK),
             hypotheses=np.recarray(beam, dtype=HYPOTHESIS),
@@ -163,8 +139,6 @@ class WordBeamDecoder:
         s.counts[[core.HYPOTHESES, core.NODES]] = 1
         s.counts[core.LAST_SOUND] = -1
         nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 0.0)
-        s.history[0] = -1
-        s.history[0, :1] = 1  # <s>
         s.alternatives.node[0] = -1
         key = core.start_key(token)
         h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, key)
@@ -185,9 +159,7 @@ class WordBeamDecoder:
         nodes = int(counts[core.NODES]) + steps * beam * core.NODES_PER_STEP
         marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
         if nodes > len(s.nodes):
-            s = s._replace(
-                nodes=_longer(s.nodes, nodes), history=_longer(s.history, nodes), words=_longer(s.words, nodes)
-            )
+            s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes))
             if s.switches[core.KEEP]:
                 s = s._replace(alternatives=_longer(s.alternatives, nodes))
         if marks > len(s.marks):
@@ -323,6 +295,10 @@ class WordBeamDecoder:
     def stable_words(self) -> int:
         """How many leading words of `best` every future `best` of this utterance will have."""
         return int(self._search.counts[core.SHARED])
+
+    def stable_chars(self) -> int:
+        """How many leading characters of `best` every future `best` of this utterance will have."""
+        return len(" ".join(word.text for word in self.best().words[: self.stable_words()]))
 
     def trailing_blanks(self) -> int:
         """Steps since the best path's last token; all steps if it has none."""

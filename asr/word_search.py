@@ -30,7 +30,7 @@ import numpy as np
 
 from asr.compiler import jit
 from asr.lexicon_tree import TreeArrays
-from asr.lm.lookup import LmArrays, continuation
+from asr.lm.lookup import LmArrays, score_and_advance
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
 _jit = jit(_nrt=False)
@@ -59,7 +59,7 @@ NODE = np.dtype(  # the words so far; node 0 is the root: all words before it ar
         ("before", np.int32),  # the node without the last word; the root's is -1
         ("word", np.int32),  # the last word
         ("depth", np.int32),  # number of words since the utterance began
-        ("context", np.int32),  # what the language model remembers: the longest n-gram that it knows, or -1
+        ("context", np.int32),  # what the language model remembers: its state, or -1
         ("key", np.uint64),  # hash of the words, by which equal texts are found
         ("bonus", np.float64),  # what the language model and the hot words add
     ],
@@ -147,7 +147,6 @@ class Search(NamedTuple):
     weights: np.ndarray  # float64 (6,)
     switches: np.ndarray  # int64 (3,)
     nodes: Rows  # NODE (n,)
-    history: np.ndarray  # int32 (n, order - 1): the n-gram of each node's last word, last two words, …, or -1
     alternatives: Rows  # ALTERNATIVE (n or 1, ALTERNATIVES)
     marks: Rows  # MARK (m,)
     hypotheses: Rows  # HYPOTHESIS (beam,), in no order
@@ -193,7 +192,7 @@ def mix(key: np.uint64, value: int) -> np.uint64:
 
 
 @_inline
-def _where(place: int, hot: int, token: int) -> int:
+def _where(place: int, hot: int, token: int) -> Any:
     """Place, hot words' state and token as one number."""
     return ((np.int64(place) + 1) << 32) ^ (np.int64(hot) << 9) ^ (np.int64(token) + 1)
 
@@ -243,33 +242,16 @@ def _fill(s: Search, slot: int, entry: int) -> None:
 
 
 @_inline
-def _ask(s: Search, node: int, word: int) -> int:
+def _ask(s: Search, node: int, word: int) -> Any:
     """The place in `asked` of what the language model says of a word after a node's words."""
     context = s.nodes.context[node]
     known = word if word < s.known else 0
     at = np.int64(mix(np.uint64(context + 1), known) & np.uint64(len(s.asked) - 1))
     if s.asked.context[at] == context and s.asked.word[at] == known:
         return at
-    lm = s.lm
-    total, decided = 0.0, False
-    after = known
-    for k in range(s.history.shape[1] - 1, -1, -1):
-        gram = s.history[node, k]
-        if gram < 0:
-            continue
-        found = continuation(lm, gram, known)
-        if found >= 0 and after == known and k + 1 < s.history.shape[1]:
-            after = found
-        if not decided:
-            if found >= 0:
-                total += lm.prob_codes[k + 1, lm.prob[found]]
-                decided = True
-            elif gram < len(lm.backoff):
-                total += lm.backoff_codes[k, lm.backoff[gram]]
-    if not decided:
-        total += lm.prob_codes[0, lm.prob[known]]
+    total, after = score_and_advance(s.lm, context, known)
     s.asked.context[at], s.asked.word[at] = context, known
-    s.asked.after[at] = after if s.history.shape[1] else -1
+    s.asked.after[at] = after if len(s.lm.starts) > 1 else -1  # single words remember nothing
     s.asked.log_prob[at] = total
     return at
 
@@ -650,12 +632,6 @@ def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> 
     nodes.before[node], nodes.word[node], nodes.depth[node] = before, word, nodes.depth[before] + 1
     nodes.key[node] = mix(nodes.key[before], word)
     nodes.bonus[node], nodes.context[node] = bonus, context
-    if s.history.shape[1]:
-        known = word if word < s.known else 0
-        for k in range(s.history.shape[1] - 1, 0, -1):
-            gram = s.history[before, k - 1]
-            s.history[node, k] = continuation(s.lm, gram, known) if gram >= 0 else -1
-        s.history[node, 0] = known
     if s.switches[KEEP]:
         for k in range(ALTERNATIVES):
             s.alternatives.node[node, k] = -1
@@ -882,8 +858,6 @@ def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
             place[node] = kept
         to = place[node]
         nodes[to] = nodes[node]
-        for i in range(s.history.shape[1]):
-            s.history[to, i] = s.history[node, i]
         if s.switches[KEEP]:
             for k in range(ALTERNATIVES):
                 s.alternatives[to, k] = s.alternatives[node, k]

@@ -1,12 +1,14 @@
-"""From a decoder's tokens to words with times and confidences."""
+"""From what a decoder gives to words with times and confidences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from asr.decoder import Hypothesis
+import numpy as np
+
+from asr.decoder import HeardWord, Hypothesis, Reading, TokenDecoder
 from asr.events import Word
 from asr.tokens import Tokenizer
 
@@ -25,7 +27,7 @@ class Calibration:
     least: float = 0.0  # per unit of the least of them
     letters: float = 0.0  # per letter of the word, up to 12
 
-    def confidence(self, log_probs: list[float]) -> float:
+    def confidence(self, log_probs: Sequence[float]) -> float:
         """0 to 1, for a word whose tokens have these natural-log probabilities."""
         return 1 / (1 + math.exp(-sum(w * x for w, x in zip(self.weights, features(log_probs), strict=True))))
 
@@ -34,7 +36,7 @@ class Calibration:
         return self.bias, self.mean, self.least, self.letters
 
 
-def features(log_probs: list[float]) -> tuple[float, float, float, float]:
+def features(log_probs: Sequence[float]) -> tuple[float, float, float, float]:
     """What `Calibration` weighs, in the order of its fields."""
     bounded = [max(value, -10.0) for value in log_probs]
     return 1.0, sum(bounded) / len(bounded), min(bounded), float(min(len(bounded), 12))
@@ -42,41 +44,66 @@ def features(log_probs: list[float]) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True)
 class WordBuilder:
-    """Writes hypotheses as words. Times are counted from the start of the stream."""
+    """Gives words their times, from the start of the stream, and confidences."""
 
-    tokenizer: Tokenizer
     calibration: Calibration
     step_s: float
 
-    def text(self, tokens: tuple[int, ...]) -> str:
-        """The text of tokens, with single spaces and none at its ends."""
-        return " ".join(self.tokenizer.decode(tokens).split())
-
-    def words(self, hypothesis: Hypothesis, begin_s: float, latest_s: float) -> tuple[Word, ...]:
-        """The words of a hypothesis.
+    def words(self, reading: Reading, begin_s: float, latest_s: float) -> tuple[Word, ...]:
+        """The words of a reading.
 
         Args:
-            hypothesis: of an utterance.
+            reading: of an utterance.
             begin_s: when the utterance began.
             latest_s: end of the stream, if it is known: no word ends later.
         """
         words = []
-        for text, first, last, log_probs in self._split(hypothesis):
-            start_s = min(begin_s + first * self.step_s, latest_s)
-            end_s = min(begin_s + (last + 1) * self.step_s, latest_s)
-            confidence = round(self.calibration.confidence(log_probs), 4)
-            words.append(Word(text, round(start_s, 3), round(end_s, 3), confidence))
+        for word in reading.words:
+            start_s = min(begin_s + word.first_step * self.step_s, latest_s)
+            end_s = min(begin_s + (word.last_step + 1) * self.step_s, latest_s)
+            confidence = round(self.calibration.confidence(word.log_probs), 4)
+            words.append(Word(word.text, round(start_s, 3), round(end_s, 3), confidence))
         return tuple(words)
 
-    def log_probs(self, hypothesis: Hypothesis) -> list[list[float]]:
-        """The log probability of each letter of each word."""
-        return [log_probs for _, _, _, log_probs in self._split(hypothesis)]
 
-    def _split(self, hypothesis: Hypothesis) -> Iterator[tuple[str, int, int, list[float]]]:
-        """Text, first and last step, and letters' log probabilities of each word."""
+class TokenReader:
+    """Makes a decoder of words of one whose tokens are letters or word pieces. See `asr.decoder.WordDecoder`."""
+
+    def __init__(self, decoder: TokenDecoder, tokenizer: Tokenizer) -> None:
+        self.decoder = decoder
+        self._tokenizer = tokenizer
+        self._last: tuple[Hypothesis, Reading] | None = None
+
+    def accept(self, log_probs: np.ndarray) -> None:
+        self.decoder.accept(log_probs)
+
+    def best(self) -> Reading:
+        hypothesis = self.decoder.best()
+        if self._last is None or self._last[0] != hypothesis:
+            self._last = hypothesis, self.read(hypothesis)
+        return self._last[1]
+
+    def finals(self, count: int = 1) -> list[Reading]:
+        return [self.read(hypothesis) for hypothesis in self.decoder.finals(count)]
+
+    def stable_chars(self) -> int:
+        stable = self.decoder.best().tokens[: self.decoder.stable_tokens()]
+        return len(" ".join(self._tokenizer.decode(stable).split()))
+
+    def trailing_blanks(self) -> int:
+        return self.decoder.trailing_blanks()
+
+    def reset(self) -> None:
+        self.decoder.reset()
+
+    def read(self, hypothesis: Hypothesis) -> Reading:
+        """The words that tokens spell."""
+        return Reading(tuple(self._split(hypothesis)), hypothesis.score)
+
+    def _split(self, hypothesis: Hypothesis) -> Iterator[HeardWord]:
         letters, steps, log_probs, free = "", [0], [0.0], 0
         for token, step, log_prob in zip(hypothesis.tokens, hypothesis.steps, hypothesis.log_probs, strict=True):
-            written = self.tokenizer.tokens[token]
+            written = self._tokenizer.tokens[token]
             for place, char in enumerate(written, 1):
                 if char != " ":
                     if not letters:
@@ -87,8 +114,8 @@ class WordBuilder:
                     steps.append(min(step, max(step - len(written) + place, free)))
                     log_probs.append(log_prob)
                 elif letters:
-                    yield letters, steps[0], steps[-1], log_probs
+                    yield HeardWord(letters, steps[0], steps[-1], tuple(log_probs))
                     letters = ""
             free = step + 1
         if letters:
-            yield letters, steps[0], steps[-1], log_probs
+            yield HeardWord(letters, steps[0], steps[-1], tuple(log_probs))

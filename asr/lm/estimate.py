@@ -55,14 +55,14 @@ def estimate(
     Args:
         text: word ids, as from `encode`.
         words: the vocabulary.
-        order: longest n-gram, 1 to 4.
+        order: longest n-gram, 1 to 6; over many words, fewer.
         least: per order, how often an n-gram must occur to be in the model; once, if not given.
 
     Returns:
         The model, and the counts that it is made from, for `asr.lm.prune`.
     """
-    if not 1 <= order <= 4:
-        raise DataError(f"order {order}: choose 1 to 4")
+    if not 1 <= order <= 6:
+        raise DataError(f"order {order}: choose 1 to 6")
     if not len(text):
         raise DataError("no words in the text: nothing to estimate a language model from")
     levels = count_ngrams(text, len(words), least or (1,) * order)

@@ -111,7 +111,8 @@ def train_g2p(
     chains = [chain for chain in chains if all(graphone in frequent for graphone in chain)]
     report(f"{len(chains):,} of {len(pairs):,} pronunciations aligned, {len(graphones)} graphones")
     table, raw = estimate(encode(chains, vocabulary), vocabulary, options.order)
-    ngrams = pack_ngrams(prune(table, raw, packed_bytes, int(options.ngram_megabytes * 1e6)))
+    size = int(options.ngram_megabytes * 1e6)
+    ngrams = pack_ngrams(prune(table, raw, lambda counts, _: packed_bytes(counts), size)[0])
     report("kept " + ", ".join(f"{n:,} {k}-grams" for k, n in enumerate(np.diff(ngrams.starts).tolist(), 1)))
     if options.network is None:
         return GraphemeToPhoneme(graphones, ngrams)
