@@ -36,7 +36,6 @@ def own(folder: Path, beam: int, chunk: int = 0) -> Decode:
 
     recognizer = asr.load()
     options = replace(recognizer.bundle.decoding, beam=beam)
-    tokens = recognizer.bundle.tokenizer
 
     def decode(log_probs: np.ndarray) -> str:
         decoder = recognizer.make_decoder(options)
@@ -44,8 +43,8 @@ def own(folder: Path, beam: int, chunk: int = 0) -> Decode:
             decoder.accept(log_probs[begin : begin + (chunk or len(log_probs))])
             if chunk:
                 decoder.best()
-                decoder.stable_tokens()
-        return " ".join(tokens.decode(decoder.finals()[0].tokens).split())
+                decoder.stable_chars()
+        return decoder.finals()[0].text
 
     return decode
 

@@ -61,10 +61,10 @@ def main() -> None:
                 others = [str(word) for word in rng.choice(pool, 2 * DISTRACTORS, replace=False) if word not in words]
                 hot = (rare if "own" in name else []) + (others[:DISTRACTORS] if "others" in name else [])
                 decoder = recognizer.make_decoder()
-                assert isinstance(decoder, asr.beam.BeamDecoder)
+                assert isinstance(decoder, asr.word_beam.WordBeamDecoder)
                 decoder.set_hot_words([HotWord(word, boost) for word in hot])
                 decoder.accept(log_probs)
-                text = recognizer.bundle.tokenizer.decode(decoder.finals()[0].tokens).split()
+                text = decoder.finals()[0].text.split()
                 errors += count_word_errors(" ".join(words), " ".join(text))
                 wanted, found = Counter(w for w in words if w in rare), Counter(text)
                 said += wanted.total()

@@ -13,7 +13,7 @@ import numpy as np
 
 from asr.decoder import DecoderOptions
 from asr.lm import LanguageModel
-from asr.lm.lookup import continuation
+from asr.lm.lookup import state_of
 
 _NEVER = -math.inf
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
@@ -139,19 +139,12 @@ class ReferenceWordBeam:
             self.tied |= self._score(last, grown[last]) - self._score(first_out, grown[first_out]) < _CLOSE
         return {place: grown[place] for place in kept[: self._options.beam]}
 
-    def _context(self, words: Words) -> tuple[int, ...]:
-        """The most of the last words that the language model knows as an n-gram that may be followed by another."""
-        if self._lm is None:
-            return ()
+    def _context(self, words: Words) -> int:
+        """What the language model remembers of words."""
+        if self._lm is None or self._lm.order == 1:
+            return -1
         ids = [1, *(self._lm.ids.get(word, 0) for word in words)]
-        for size in range(self._lm.order - 1, 0, -1):
-            context = ids[-size:]
-            node = context[0]
-            for word in context[1:]:
-                node = continuation(self._lm.arrays, node, word) if node >= 0 else -1
-            if node >= 0 and len(context) == size:
-                return tuple(context)
-        return ()
+        return int(state_of(self._lm.arrays, np.array(ids, dtype=np.int32)))
 
     def _score(self, place: _Place, hypothesis: _Hypothesis) -> float:
         return hypothesis.total + self._bonus(place)

@@ -14,7 +14,7 @@ from reference_beam import ReferenceBeam
 
 from asr import beam_search as core
 from asr.beam import _SETTLE_EVERY, BeamDecoder
-from asr.decoder import Decoder, DecoderOptions
+from asr.decoder import DecoderOptions, TokenDecoder
 from asr.errors import ConfigError
 from asr.greedy import GreedyDecoder
 from asr.hotwords import HotWord
@@ -35,7 +35,7 @@ def plain(tokens: int) -> Tokenizer:
     return Tokenizer([BLANK, *"abcdefghijkl"[: tokens - 1]])
 
 
-def make(method: str, tokens: int, **options) -> Decoder:
+def make(method: str, tokens: int, **options) -> TokenDecoder:
     return GreedyDecoder() if method == "greedy" else BeamDecoder(DecoderOptions(**options), plain(tokens))
 
 

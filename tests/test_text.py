@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from asr.decoder import Hypothesis
 from asr.errors import DataError, ModelError
+from asr.greedy import GreedyDecoder
 from asr.normalize import normalize
 from asr.score import count_errors, count_word_errors
 from asr.tokens import BLANK, Tokenizer
-from asr.words import Calibration, WordBuilder
+from asr.words import Calibration, TokenReader, WordBuilder
 
 
 @pytest.mark.parametrize(
@@ -93,5 +94,6 @@ def test_a_piece_of_a_word_is_heard_with_its_last_letter() -> None:
     """Letters before it count as heard a step apart, but not before the token before it."""
     tokenizer = Tokenizer([BLANK, " ", "a", "b", "abb"])
     hypothesis = Hypothesis((4, 3, 1, 4, 2), (10, 14, 15, 17, 18), (-0.1,) * 5, 0.0)
-    words = WordBuilder(tokenizer, Calibration(), 0.03).words(hypothesis, 1.0, 100.0)
+    reading = TokenReader(GreedyDecoder(), tokenizer).read(hypothesis)
+    words = WordBuilder(Calibration(), 0.03).words(reading, 1.0, 100.0)
     assert [(word.text, word.start_s, word.end_s) for word in words] == [("abbb", 1.24, 1.45), ("abba", 1.48, 1.57)]
