@@ -27,6 +27,9 @@ _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks 
 _ASKED = 1 << 12  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _NO_LM = LanguageModel.empty()
+_Sound = tuple[int, int, float]  # number of its word, first step, log probability at the peak
+# Words after a node, and the sounds after a mark, their words counted from the node on.
+_Rest = tuple[tuple[int, ...], tuple[_Sound, ...]]
 
 
 class WordBeamDecoder:
@@ -72,7 +75,7 @@ class WordBeamDecoder:
             ),
             switches=np.array([recombine, keep, _FEW], dtype=np.int64),
             nodes=np.recarray(room, dtype=NODE),
-            alternatives=np.recarray((room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
+            alternatives=np.recarray((2 * room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
             marks=np.recarray(2 * room, dtype=MARK),
             hypotheses=np.recarray(beam, dtype=HYPOTHESIS),
             grown=np.recarray(2 * beam, dtype=HYPOTHESIS),
@@ -139,7 +142,6 @@ class WordBeamDecoder:
         s.counts[[core.HYPOTHESES, core.NODES]] = 1
         s.counts[core.LAST_SOUND] = -1
         nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 0.0)
-        s.alternatives.node[0] = -1
         key = core.start_key(token)
         h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, key)
         self._settled: list[HeardWord] = []
@@ -160,10 +162,10 @@ class WordBeamDecoder:
         marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
         if nodes > len(s.nodes):
             s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes))
-            if s.switches[core.KEEP]:
-                s = s._replace(alternatives=_longer(s.alternatives, nodes))
         if marks > len(s.marks):
             s = s._replace(marks=_longer(s.marks, marks), sounds=_longer(s.sounds, marks))
+            if s.switches[core.KEEP]:
+                s = s._replace(alternatives=_longer(s.alternatives, marks))
         if max(nodes, marks) > len(s.places):
             s = s._replace(places=_longer(s.places, max(nodes, marks)))
         # One settling may bring as many words and sounds as there are marks.
@@ -239,58 +241,50 @@ class WordBeamDecoder:
         return self._readings(ranked, count)
 
     def _readings(self, ranked: list[tuple[float, int]], count: int) -> list[Reading]:
-        """The likeliest texts of hypotheses, and of what lost to their words on the way, best first.
+        """The likeliest texts of hypotheses, and of what lost to them on the way, best first.
 
-        A text is its words from some node on, and the node that they follow; any node on the way from there to
-        the root may be exchanged for an alternative of its.
+        Back from the end of a text's alignment, what is before any mark may be exchanged for another text that
+        had come to the same place there.
         """
         s = self._search
-        nodes, others = np.asarray(s.nodes), np.asarray(s.alternatives)
-        before, word, depth = (nodes[name] for name in ("before", "word", "depth"))
-        waiting: list[tuple[float, int, int, int, tuple[int, ...], tuple[tuple[int, int, float], ...]]] = []
-        for order, (score, index) in enumerate(ranked):
-            mark = core.likeliest_mark(s.hypotheses, index)
-            waiting.append((-score, order, int(s.hypotheses.node[index]), int(mark), (), ()))
+        marks, others = np.asarray(s.marks), np.asarray(s.alternatives)
+        waiting: list[tuple[float, int, int, int, _Rest]] = [
+            (-score, order, int(s.hypotheses.node[i]), int(core.likeliest_mark(s.hypotheses, i)), ((), ()))
+            for order, (score, i) in enumerate(ranked)
+        ]
         heapq.heapify(waiting)
         found: dict[tuple[int, ...], Reading] = {}
         order, settled = len(waiting), self._settled_words()
         while waiting and len(found) < count:
-            cost, _, node, mark, words, sounds = heapq.heappop(waiting)
-            path = []
-            at = node
-            while at > 0:
-                path.append(at)
-                at = int(before[at])
-            text = (*(int(word[at]) for at in reversed(path)), *words)
+            cost, _, node, mark, (words, sounds) = heapq.heappop(waiting)
+            path = self._path(node)
+            own = len(settled) + len(path)  # closed words of the node
+            chain = []
+            while mark >= 0:
+                chain.append((mark, *marks[mark].tolist()))
+                mark = chain[-1][1]
+            rest = [(number + own, step, peak) for number, step, peak in sounds]
+            text = (*path, *words)
             if text not in found:
-                own = self._sounds(mark, int(depth[node]), -1)
-                head = self._heard([int(word[at]) for at in reversed(path)], own, len(settled))
-                tail = self._heard(list(words), list(sounds), 0)
-                found[text] = Reading((*settled, *head, *tail), -cost)
-            for at in (*path, 0):
-                after = tuple(int(word[n]) for n in reversed(path) if depth[n] > depth[at])
-                for other, other_mark, loss in others[at].tolist():
-                    if other < 0:
-                        continue
-                    kept = self._sounds(mark, int(depth[node]), int(depth[at]))
-                    heard = tuple((number - int(depth[at]), step, peak) for number, step, peak in kept)
-                    shift = len(after)
-                    later = tuple((number + shift, step, peak) for number, step, peak in sounds)
-                    heapq.heappush(waiting, (cost + loss, order, other, other_mark, (*after, *words), (*heard, *later)))
-                    order += 1
+                heard = [mark[2:] for mark in reversed(chain) if words or mark[2] <= own] + rest
+                found[text] = Reading((*settled, *self._heard(list(text), heard, len(settled))), -cost)
+            for at, _, number, step, peak in chain:
+                for other, other_mark, depth, lost, loss in others[at].tolist():
+                    if other >= 0 and (not rest or rest[0][1] > lost):
+                        after = (*path[depth - len(settled) :], *words)
+                        later = tuple((number - depth, step, peak) for number, step, peak in rest)
+                        heapq.heappush(waiting, (cost + loss, order, other, other_mark, (after, later)))
+                        order += 1
+                rest.insert(0, (number, step, peak))
         return list(found.values())
 
-    def _sounds(self, mark: int, last: int, first: int) -> list[tuple[int, int, float]]:
-        """The sounds of an alignment that are of the words after ``first`` up to ``last``."""
-        marks, sounds = np.asarray(self._search.marks), []
-        while mark >= 0:
-            before, number, step, peak = marks[mark].tolist()
-            if number <= first:
-                break
-            if number <= last:
-                sounds.append((number, step, peak))
-            mark = before
-        return sounds[::-1]
+    def _path(self, node: int) -> list[int]:
+        """The words from the root to a node."""
+        nodes, words = self._search.nodes, []
+        while node > 0:
+            words.append(int(nodes.word[node]))
+            node = int(nodes.before[node])
+        return words[::-1]
 
     def stable_words(self) -> int:
         """How many leading words of `best` every future `best` of this utterance will have."""

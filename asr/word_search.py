@@ -15,7 +15,7 @@ When a token ends one or more words, the hypothesis that goes on in the tree and
 closed here are candidates side by side; so the language model speaks with the word's last sound. All ways to say
 the same words that come to the same place add up. Of different words that come to the same place with the same
 future (place, last token, what the language model remembers, hot words) only the likelier go on; the others are
-remembered as alternatives of theirs, if alternatives are wanted.
+remembered at its mark, if alternatives are wanted.
 
 Nodes and marks only point back, so a text or an alignment is read from its end, and what no hypothesis points to
 any more is dropped by moving the rest together (`_settle`).
@@ -39,7 +39,7 @@ _inline = jit(_nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wr
 
 NEVER = -math.inf
 NODES_PER_STEP, MARKS_PER_STEP = 2, 3  # new ones, times the beam, at most
-ALTERNATIVES = 4  # remembered of each node
+ALTERNATIVES = 4  # remembered of each mark
 ROOT, OFF = 0, -1  # places: a closed word; outside the lexicon's tree, within a hot word
 NOTHING, OUTSIDE = 0, 1  # states of the hot words: between words with no phrase begun; in a word that is none of theirs
 
@@ -118,8 +118,14 @@ ASKED = np.dtype(  # what the language model answered, by context and word
     [("context", np.int32), ("word", np.int32), ("after", np.int32), ("log_prob", np.float32)],
     align=True,
 )
-ALTERNATIVE = np.dtype(  # other words that could stand before a node, which lost to it
-    [("node", np.int32), ("mark", np.int32), ("loss", np.float64)],
+ALTERNATIVE = np.dtype(  # another text that had come to where a mark was, with the same future, and lost
+    [
+        ("node", np.int32),  # its words, or -1 if there is none
+        ("mark", np.int32),  # its alignment
+        ("depth", np.int32),  # how many words the text that won had closed
+        ("step", np.int32),  # when it lost: what followed the mark before that did not follow this
+        ("loss", np.float64),
+    ],
     align=True,
 )
 Rows = np.recarray[Any, Any]
@@ -147,7 +153,7 @@ class Search(NamedTuple):
     weights: np.ndarray  # float64 (6,)
     switches: np.ndarray  # int64 (3,)
     nodes: Rows  # NODE (n,)
-    alternatives: Rows  # ALTERNATIVE (n or 1, ALTERNATIVES)
+    alternatives: Rows  # ALTERNATIVE (m or 1, ALTERNATIVES): of each mark
     marks: Rows  # MARK (m,)
     hypotheses: Rows  # HYPOTHESIS (beam,), in no order
     grown: Rows  # HYPOTHESIS (2 * beam,): those that stay, then the beam after the step
@@ -311,8 +317,12 @@ def _stay(s: Search, i: int, row: np.ndarray) -> None:
     mark = old.mark_token[i]
     if mark >= 0 and row[token] > s.marks.peak[mark]:
         step = s.marks.step[mark]
-        new.mark_token[i] = _new_mark(s, s.marks.before[mark], s.marks.depth[mark], row[token])
-        s.marks.step[new.mark_token[i]] = step
+        raised = _new_mark(s, s.marks.before[mark], s.marks.depth[mark], row[token])
+        s.marks.step[raised] = step
+        new.mark_token[i] = raised
+        if s.switches[KEEP]:
+            for k in range(ALTERNATIVES):
+                s.alternatives[raised, k] = s.alternatives[mark, k]
 
 
 @_inline
@@ -323,6 +333,9 @@ def _new_mark(s: Search, before: int, depth: int, peak: float) -> int:
     s.marks.depth[mark] = depth
     s.marks.step[mark] = s.counts[STEPS]
     s.marks.peak[mark] = peak
+    if s.switches[KEEP]:
+        for k in range(ALTERNATIVES):
+            s.alternatives.node[mark, k] = -1
     return mark
 
 
@@ -632,53 +645,44 @@ def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> 
     nodes.before[node], nodes.word[node], nodes.depth[node] = before, word, nodes.depth[before] + 1
     nodes.key[node] = mix(nodes.key[before], word)
     nodes.bonus[node], nodes.context[node] = bonus, context
-    if s.switches[KEEP]:
-        for k in range(ALTERNATIVES):
-            s.alternatives.node[node, k] = -1
     return node
 
 
 @_jit
 def _remember(s: Search, count: int, found: int, row: np.ndarray) -> None:
-    """Keep those that lost to one with the same future as alternatives of its words."""
-    beam, room = len(s.hypotheses), len(s.hypotheses)
+    """Keep those that lost to one with the same future at its mark."""
+    beam, room, candidates = len(s.hypotheses), len(s.hypotheses), s.candidates
     for n in range(count + found):
         entry = n if n < count else beam + n - count
         winner = s.winners[entry]
         if winner == entry or s.admitted[winner] < 0 or room == 0:
             continue
-        to, loss = s.grown.node[beam + s.admitted[winner]], _score(s, winner) - _score(s, entry)
-        if n < count:
-            node = s.grown.node[n]
-            _remember_one(s, to, node, likeliest_mark(s.grown, n), loss)
+        won = beam + s.admitted[winner]
+        to, loss = likeliest_mark(s.grown, won), _score(s, winner) - _score(s, entry)
+        if to < 0:
             continue
-        node = s.hypotheses.node[s.candidates.source[n - count]]
-        word = s.candidates.word[n - count]
-        if word >= 0:
-            k = _alternative_slot(s, to, mix(s.nodes.key[node], word), loss)
-            if k >= 0:
-                node, mark = _write(s, n - count, row)
-                s.alternatives.node[to, k], s.alternatives.mark[to, k] = node, mark
-                s.alternatives.loss[to, k] = loss
-                room -= 1
+        if n < count:
+            node, mark = s.grown.node[n], likeliest_mark(s.grown, n)
+            key = s.nodes.key[node]
         else:
-            _remember_one(
-                s, to, node, _source(s, s.candidates.source[n - count], s.candidates.token[n - count])[1], loss
-            )
-
-
-@_inline
-def _remember_one(s: Search, to: int, node: int, mark: int, loss: float) -> None:
-    k = _alternative_slot(s, to, s.nodes.key[node], loss)
-    if k >= 0:
+            node, mark = s.hypotheses.node[candidates.source[n - count]], -1
+            key = s.nodes.key[node]
+            if candidates.word[n - count] >= 0:
+                key = mix(key, candidates.word[n - count])
+        k = _alternative_slot(s, to, key, loss)
+        if k < 0:
+            continue
+        if n >= count:
+            node, mark = _write(s, n - count, row)
+            room -= 1
         s.alternatives.node[to, k], s.alternatives.mark[to, k], s.alternatives.loss[to, k] = node, mark, loss
+        s.alternatives.depth[to, k] = s.nodes.depth[s.grown.node[won]]
+        s.alternatives.step[to, k] = s.counts[STEPS]
 
 
 @_inline
 def _alternative_slot(s: Search, to: int, key: np.uint64, loss: float) -> int:
-    """Where to remember a text that lost to a node's, or -1 if it is there already or others lost less."""
-    if s.nodes.key[to] == key:
-        return -1
+    """Where to remember at a mark a text that lost, or -1 if it is there already or others lost less."""
     worst, most = 0, NEVER
     for k in range(ALTERNATIVES):
         node = s.alternatives.node[to, k]
@@ -800,8 +804,8 @@ def _settle(s: Search, oldest: int) -> None:
             h[kept] = h[i]
             kept += 1
     s.counts[HYPOTHESES] = kept
-    _compact_nodes(s, depth, nodes.key[settled])
-    _compact_marks(s, depth)
+    _compact_marks(s, depth, nodes.key[settled])
+    _compact_nodes(s, depth)
 
 
 @_inline
@@ -815,27 +819,7 @@ def _need_node(s: Search, node: int, depth: int) -> None:
 
 
 @_inline
-def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
-    """Keep the alternatives of the nodes that are needed, and theirs; forget those that differ before the depth."""
-    missed = True
-    while missed:
-        missed = False
-        for node in range(s.counts[NODES]):
-            if s.places[node] < 0:
-                continue
-            for k in range(ALTERNATIVES):
-                other = s.alternatives.node[node, k]
-                if other < 0 or s.places[other] >= 0:
-                    continue
-                if s.nodes.depth[other] < depth or s.nodes.key[ancestor(s, other, depth)] != key:
-                    s.alternatives.node[node, k] = -1
-                    continue
-                _need_node(s, other, depth)
-                missed = True
-
-
-@_inline
-def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
+def _compact_nodes(s: Search, depth: int) -> None:
     """Make the node of the first ``depth`` words, which all hypotheses share, the root; drop what none needs.
 
     Equal texts may have several nodes at this depth; the first stands for all.
@@ -845,8 +829,11 @@ def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
         place[node] = -1
     for i in range(s.counts[HYPOTHESES]):
         _need_node(s, h.node[i], depth)
-    if s.switches[KEEP]:
-        _need_alternatives(s, depth, key)
+    others = s.counts[MARKS] * ALTERNATIVES if s.switches[KEEP] else 0
+    for n in range(others):
+        node = s.alternatives.node[n // ALTERNATIVES, n % ALTERNATIVES]
+        if node >= 0:
+            _need_node(s, node, depth)
     kept, root = 0, True
     for node in range(s.counts[NODES]):
         if place[node] < 0:
@@ -858,30 +845,47 @@ def _compact_nodes(s: Search, depth: int, key: np.uint64) -> None:
             place[node] = kept
         to = place[node]
         nodes[to] = nodes[node]
-        if s.switches[KEEP]:
-            for k in range(ALTERNATIVES):
-                s.alternatives[to, k] = s.alternatives[node, k]
         nodes.before[to] = -1 if to == 0 else place[nodes.before[to]]
         root = root and to != 0
     for i in range(s.counts[HYPOTHESES]):
         h.node[i] = place[h.node[i]]
+    for n in range(others):
+        node = s.alternatives.node[n // ALTERNATIVES, n % ALTERNATIVES]
+        if node >= 0:
+            s.alternatives.node[n // ALTERNATIVES, n % ALTERNATIVES] = place[node]
     s.counts[NODES] = kept + 1
-    if s.switches[KEEP]:
-        for node in range(kept + 1):
-            for k in range(ALTERNATIVES):
-                if s.alternatives.node[node, k] >= 0:
-                    s.alternatives.node[node, k] = place[s.alternatives.node[node, k]]
 
 
 @_inline
-def _need_marks(s: Search, mark: int, depth: int) -> None:
+def _need_marks(s: Search, mark: int, depth: int) -> bool:
+    """Keep an alignment. Whether any of it was not kept yet."""
+    missed = False
     while mark >= 0 and s.marks.depth[mark] > depth and s.places[mark] < 0:
         s.places[mark] = 0
         mark = s.marks.before[mark]
+        missed = True
+    return missed
 
 
 @_inline
-def _compact_marks(s: Search, depth: int) -> None:
+def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
+    """Keep the alternatives at the marks that are needed, and theirs; forget those that differ before the depth."""
+    missed = True
+    while missed:
+        missed = False
+        for mark in range(s.counts[MARKS]):
+            for k in range(ALTERNATIVES if s.places[mark] >= 0 else 0):
+                node = s.alternatives.node[mark, k]
+                if node < 0:
+                    continue
+                if s.nodes.depth[node] < depth or s.nodes.key[ancestor(s, node, depth)] != key:
+                    s.alternatives.node[mark, k] = -1
+                elif _need_marks(s, s.alternatives.mark[mark, k], depth):
+                    missed = True
+
+
+@_inline
+def _compact_marks(s: Search, depth: int, key: np.uint64) -> None:
     """Drop the marks that no hypothesis needs, and those of settled words."""
     h, marks, place = s.hypotheses, s.marks, s.places
     for mark in range(s.counts[MARKS]):
@@ -890,10 +894,7 @@ def _compact_marks(s: Search, depth: int) -> None:
         _need_marks(s, h.mark_blank[i], depth)
         _need_marks(s, h.mark_token[i], depth)
     if s.switches[KEEP]:
-        for node in range(s.counts[NODES]):
-            for k in range(ALTERNATIVES):
-                if s.alternatives.node[node, k] >= 0:
-                    _need_marks(s, s.alternatives.mark[node, k], depth)
+        _need_alternatives(s, depth, key)
     kept = 0
     for mark in range(s.counts[MARKS]):
         if place[mark] < 0:
@@ -902,16 +903,17 @@ def _compact_marks(s: Search, depth: int) -> None:
         before = marks.before[mark]
         marks[kept] = marks[mark]
         marks.before[kept] = place[before] if before >= 0 else -1
+        for k in range(ALTERNATIVES if s.switches[KEEP] else 0):
+            s.alternatives[kept, k] = s.alternatives[mark, k]
         kept += 1
     for i in range(s.counts[HYPOTHESES]):
         h.mark_blank[i] = place[h.mark_blank[i]] if h.mark_blank[i] >= 0 else -1
         h.mark_token[i] = place[h.mark_token[i]] if h.mark_token[i] >= 0 else -1
-    if s.switches[KEEP]:
-        for node in range(s.counts[NODES]):
-            for k in range(ALTERNATIVES):
-                mark = s.alternatives.mark[node, k]
-                if s.alternatives.node[node, k] >= 0 and mark >= 0:
-                    s.alternatives.mark[node, k] = place[mark]
+    for mark in range(kept if s.switches[KEEP] else 0):
+        for k in range(ALTERNATIVES):
+            other = s.alternatives.mark[mark, k]
+            if s.alternatives.node[mark, k] >= 0 and other >= 0:
+                s.alternatives.mark[mark, k] = place[other]
     s.counts[MARKS] = kept
 
 
