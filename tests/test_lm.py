@@ -194,9 +194,9 @@ def test_a_damaged_file_is_refused(tmp_path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ModelError, match="asr lm build"):
             LanguageModel.load(path)
-    first = lm.arrays.leaves.of_word.copy()
+    first = lm.arrays.after_word.copy()
     first[2] = 10_000
-    LanguageModel(lm.arrays._replace(leaves=lm.arrays.leaves._replace(of_word=first)), lm.words).save(path)
+    LanguageModel(lm.arrays._replace(after_word=first), lm.words).save(path)
     with pytest.raises(ModelError, match="damaged"):
         LanguageModel.load(path)
     with pytest.raises(ModelError, match="cannot read"):

@@ -18,24 +18,24 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from asr.errors import ModelError
-from asr.lm.lookup import Children, LmArrays, score_known, score_word
-from asr.lm.pack import high_bits, pack, unpack
+from asr.lm.lookup import GRAMS_A_RANK, LmArrays, score_known, score_word
+from asr.lm.pack import find_begins, high_bits, pack, unpack
 from asr.lm.spelling import Spelling, build_spelling, spell
 from asr.lm.table import SPECIAL, NgramTable, Order
 
-_FORMAT = "2"
-_DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I64": np.int64, "F32": np.float32}
+_FORMAT = "3"
+_DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64, "I64": np.int64, "F32": np.float32}
 _AGAIN = "make it again with `asr lm build`, or copy it again"
 _WORDS = "words"  # beside the arrays of LmArrays: the vocabulary without the special words, a line each, zlib
 _HEADER_BYTES = 3_000
-_WORDS_A_BLOCK = 64  # at most: see `asr.lm.pack`
+_CONTEXTS_A_BLOCK = 64  # at most: see `asr.lm.pack`
 
 
 class LanguageModel:
     """A back-off n-gram model over words, open to words that it does not know."""
 
     def __init__(self, arrays: LmArrays, words: tuple[str, ...]) -> None:
-        for array in _flat(arrays).values():
+        for array in arrays:
             array.flags.writeable = False  # as a mapped file is: compiled code then sees one type
         self.arrays = arrays
         self.words = words  # the vocabulary; a word's place is its id
@@ -45,10 +45,10 @@ class LanguageModel:
         """Words in its longest n-grams."""
         return len(self.arrays.prob_codes)
 
-    @cached_property
+    @property
     def counts(self) -> tuple[int, ...]:
         """Number of n-grams of each length."""
-        return self.to_table().counts
+        return len(self.arrays.prob), *(int(n) for n in np.diff(self.arrays.starts))
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -106,15 +106,13 @@ class LanguageModel:
             contexts: how many of them others go on from, or have a back-off weight; of words, all count as such.
             words: the vocabulary.
         """
-        order, longer = len(counts), sum(contexts[1:-1])
-        leaves = sum(counts[1:]) - longer
-        fixed = _HEADER_BYTES + 2048 * order + len(_compress(words)) + 10 * len(words) + 16
-        # a step for each context whose continuations may be leaves, and one where they may be contexts
-        steps = longer + sum(contexts[1:-2])
-        return fixed + 4 * longer + 3 * leaves + 2 * steps + 4 * (steps // _WORDS_A_BLOCK + 2)
+        order, others, shorter = len(counts), sum(contexts[1:-1]), sum(counts[1:-1])
+        fixed = _HEADER_BYTES + 2048 * order + len(_compress(words)) + 6 * len(words)
+        steps = 2 * others + 4 * (others // _CONTEXTS_A_BLOCK)
+        return fixed + 3 * sum(counts[1:]) + shorter // 8 + 4 * (shorter // GRAMS_A_RANK) + others + steps
 
     def save(self, path: Path) -> None:
-        arrays = {name: np.ascontiguousarray(value) for name, value in _flat(self.arrays).items()}
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.arrays._asdict().items()}
         arrays[_WORDS] = np.frombuffer(_compress(self.words), dtype=np.uint8)
         save_file(arrays, path, {"format": _FORMAT})
 
@@ -131,7 +129,7 @@ class LanguageModel:
                 raise ModelError(f"{path} is a language model of format {meta.get('format')}, not {_FORMAT}: {_AGAIN}")
             found = {name: _view(data, begin, entry) for name, entry in header.items()}
             words = SPECIAL + tuple(zlib.decompress(found.pop(_WORDS).tobytes()).decode().split("\n")[:-1])
-            arrays = _nest(found)
+            arrays = LmArrays(**found)
         except OSError as error:
             raise ModelError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
@@ -152,25 +150,6 @@ def _compress(words: tuple[str, ...]) -> bytes:
     return zlib.compress("".join(f"{word}\n" for word in words[len(SPECIAL) :]).encode(), 9)
 
 
-def _flat(arrays: LmArrays) -> dict[str, np.ndarray]:
-    """All arrays by name."""
-    flat: dict[str, np.ndarray] = {}
-    for name, value in arrays._asdict().items():
-        if isinstance(value, Children):
-            flat |= {f"{name}.{part}": array for part, array in value._asdict().items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _nest(flat: dict[str, np.ndarray]) -> LmArrays:
-    groups = {
-        group: Children(**{part: flat.pop(f"{group}.{part}") for part in Children._fields})
-        for group in ("contexts", "leaves")
-    }
-    return LmArrays(**groups, **flat)
-
-
 def _view(data: memoryview, begin: int, entry: dict[str, Any]) -> np.ndarray:
     low, high = entry["data_offsets"]
     array = np.frombuffer(data[begin + low : begin + high], dtype=_DTYPES[entry["dtype"]])
@@ -179,39 +158,38 @@ def _view(data: memoryview, begin: int, entry: dict[str, Any]) -> np.ndarray:
 
 def _find_damage(lm: LmArrays, words: int) -> str | None:
     """What would send compiled code, which checks nothing, outside the arrays."""
-    order, lengths = len(lm.prob_codes), len(lm.starts) - 1
-    if order < 1 or lengths != max(1, order - 1) or len(lm.bits) != 3 or int(lm.starts[0]) != 0:
-        return "its arrays do not fit together"
-    longer = int(lm.starts[-1]) - words
+    order, grams, odd = len(lm.prob_codes), len(lm.low), "its arrays do not fit together"
+    if order < 1 or len(lm.starts) != order or len(lm.bits) != 2 or not 0 <= int(lm.bits[1]) <= 16:
+        return odd
+    if int(lm.starts[0]) != 0 or bool((np.diff(lm.starts) < 0).any()):
+        return odd
+    shorter = int(lm.starts[-2]) if order > 1 else 0  # n-grams that others may go on from
+    padded = np.unpackbits(lm.inner.astype("<u8").view(np.uint8), bitorder="little")
+    before = np.concatenate([[0], np.cumsum(padded, dtype=np.int64)])
+    others = int(before[-1])
+    blocks = (others >> int(lm.bits[1])) + 1
     sizes = (
-        (int(lm.starts[1]), words),
+        (int(lm.starts[-1]), grams),
         (len(lm.prob), words),
-        (len(lm.backoff), words + longer),
-        (len(lm.context_prob), longer),
-        (len(lm.context_word), longer),
-        (len(lm.leaf_prob), len(lm.leaf_word)),
+        (len(lm.high), grams),
+        (len(lm.inner), -(-shorter // 64)),
+        (int(padded[shorter:].sum()), 0),
+        (len(lm.rank), max(1, -(-shorter // GRAMS_A_RANK))),
+        (len(lm.backoff), words + others),
+        (len(lm.after_word), words + 1),
+        (len(lm.block), blocks),
+        (len(lm.step), others + 1),
         (int(lm.bits[0]), 8 - high_bits(words)),
         (lm.prob_codes.shape, (order, 256)),
         (lm.backoff_codes.shape, (order, 256)),
     )
-    if any(found != wanted for found, wanted in sizes) or bool((np.diff(lm.starts) < 0).any()):
-        return "its arrays do not fit together"
-    parents = int(lm.starts[-2]) - words if lengths > 1 else 0  # longer contexts that contexts may go on from
-    for children, bits, most, contexts in (
-        (lm.contexts, int(lm.bits[1]), longer, parents),
-        (lm.leaves, int(lm.bits[2]), len(lm.leaf_word), longer),
-    ):
-        if len(children.of_word) != words + 1 or len(children.step) != (contexts + 1 if contexts > 0 else 0):
-            return "its arrays do not fit together"
-        if not 0 <= bits <= 16 or len(children.block) != (contexts >> bits) + 1 if contexts > 0 else 0:
-            return "its arrays do not fit together"
-        ends = children.of_word.astype(np.int64)
-        if contexts > 0:
-            blocks = np.repeat(children.block.astype(np.int64), 1 << bits)[: contexts + 1]
-            ends = np.concatenate([ends, blocks + children.step])
-        if int(ends[-1]) > most or bool((np.diff(ends) < 0).any()):
-            return "an offset points outside"
-    for low, high in ((lm.context_word, lm.context_prob), (lm.leaf_word, lm.leaf_prob)):
-        if len(low) and int((low.astype(np.int32) | (high.astype(np.int32) >> int(lm.bits[0]) << 16)).max()) >= words:
-            return "a word that it does not have"
+    if any(found != wanted for found, wanted in sizes):
+        return odd
+    if bool((lm.rank != before[: max(1, shorter) : GRAMS_A_RANK]).any()):
+        return odd
+    begins = find_begins(lm)
+    if int(begins[-1]) > grams or bool((np.diff(begins) < 0).any()):
+        return "an offset points outside"
+    if grams and int((lm.low.astype(np.int32) | (lm.high.astype(np.int32) >> int(lm.bits[0]) << 16)).max()) >= words:
+        return "a word that it does not have"
     return None

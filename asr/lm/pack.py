@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from asr.errors import ModelError
-from asr.lm.lookup import Children, LmArrays
+from asr.lm.lookup import GRAMS_A_RANK, WORD_BITS, LmArrays
 from asr.lm.table import SPECIAL, NgramTable, Order
 
 _BLOCK_BITS = 6
 _MOST_STEP = (1 << 16) - 1
 _MOST_HIGH_BITS = 4
+_LOW = (1 << WORD_BITS) - 1
 _NO_WEIGHT = 1e-6  # a back-off weight so near to 1 need not be stored
 _BINS = 4096
 _LLOYD_STEPS = 30
@@ -18,7 +19,7 @@ _LLOYD_STEPS = 30
 
 def high_bits(words: int) -> int:
     """Bits of a word's id beyond 16."""
-    return max(0, (words - 1).bit_length() - 16)
+    return max(0, (words - 1).bit_length() - WORD_BITS)
 
 
 def pack(table: NgramTable) -> LmArrays:
@@ -29,42 +30,48 @@ def pack(table: NgramTable) -> LmArrays:
     """
     order, words = len(table.orders), len(table.words)
     if high_bits(words) > _MOST_HIGH_BITS:
-        raise ModelError(f"{words} words in the vocabulary, at most {1 << (16 + _MOST_HIGH_BITS)} are possible")
+        raise ModelError(f"{words} words in the vocabulary, at most {1 << (WORD_BITS + _MOST_HIGH_BITS)} are possible")
     code_bits = 8 - high_bits(words)
     prob_codes, backoff_codes = (np.zeros((order, 256), dtype=np.float32) for _ in range(2))
+    # the sentence start has no real probability and would only take a value away
+    unigrams = table.orders[0].log_prob
+    prob_codes[0] = _choose_values(np.delete(unigrams, 1) if words > len(SPECIAL) else unigrams, 256)
+    low, high, inner, weights, per_context = [], [], [], [], []
+    place = np.arange(words)  # of each n-gram of the order below, in the order of the file
     is_context = _contexts(table)
-    backoffs, low, high, leaf_low, leaf_high = [], [], [], [], []
-    for k, level in enumerate(table.orders):
-        # the sentence start has no real probability and would only take a value away
-        real = np.delete(level.log_prob, 1) if k == 0 and words > len(SPECIAL) else level.log_prob
-        prob_codes[k] = _choose_values(real, 256 if k == 0 else 1 << code_bits)
-        codes = _nearest(level.log_prob, prob_codes[k])
-        if k == 0:
-            prob = codes
-        else:
-            packed = codes | (level.word >> 16 << code_bits).astype(np.uint8)
-            here = is_context[k]
-            low.append(level.word[here].astype(np.uint16))
-            high.append(packed[here])
-            leaf_low.append(level.word[~here].astype(np.uint16))
-            leaf_high.append(packed[~here])
-        if k < max(1, order - 1):
-            weights = level.backoff[is_context[k]]
-            backoff_codes[k] = _choose_values(weights, 256)
-            backoffs.append(_nearest(weights, backoff_codes[k]))
-    contexts, leaves, bits = _children(table, is_context)
-    lengths = [np.count_nonzero(mask) for mask in is_context[: max(1, order - 1)]]
+    for k in range(1, order):
+        level, below = table.orders[k], is_context[k - 1]
+        rank = np.lexsort((level.word, level.word & _LOW, place[level.context]))
+        prob_codes[k] = _choose_values(level.log_prob, 1 << code_bits)
+        codes = _nearest(level.log_prob[rank], prob_codes[k])
+        low.append((level.word[rank] & _LOW).astype(np.uint16))
+        high.append(codes | (level.word[rank] >> WORD_BITS << code_bits).astype(np.uint8))
+        children = np.zeros(len(below), dtype=np.int64)
+        children[place] = np.bincount(level.context, minlength=len(below))
+        per_context.append(children[inner[-1]] if inner else children)
+        inner.append(is_context[k][rank])
+        weights.append(level.backoff[rank])
+        place = np.empty(len(level), dtype=np.int64)
+        place[rank] = np.arange(len(level))
+    backoffs = []
+    for k, backoff in enumerate([table.orders[0].backoff, *(w[i] for w, i in zip(weights, inner, strict=True))]):
+        if len(backoff):
+            backoff_codes[k] = _choose_values(backoff, 256)
+            backoffs.append(_nearest(backoff, backoff_codes[k]))
+    shorter = _join(inner[:-1], np.bool_)
+    after_word, block, step, block_bits = _offsets(per_context, words)
     return LmArrays(
-        prob=prob,
-        context_word=_join(low, np.uint16),
-        context_prob=_join(high, np.uint8),
+        prob=_nearest(unigrams, prob_codes[0]),
+        low=_join(low, np.uint16),
+        high=_join(high, np.uint8),
+        inner=_to_bits(shorter),
+        rank=_ranks(shorter),
         backoff=_join(backoffs, np.uint8),
-        leaf_word=_join(leaf_low, np.uint16),
-        leaf_prob=_join(leaf_high, np.uint8),
-        contexts=contexts,
-        leaves=leaves,
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        bits=np.array([code_bits, *bits], dtype=np.int64),
+        after_word=after_word,
+        block=block,
+        step=step,
+        starts=np.concatenate([[0], np.cumsum([len(level) for level in table.orders[1:]])]).astype(np.int64),
+        bits=np.array([code_bits, block_bits], dtype=np.int64),
         prob_codes=prob_codes,
         backoff_codes=backoff_codes,
     )
@@ -83,74 +90,66 @@ def _contexts(table: NgramTable) -> list[np.ndarray]:
     return masks
 
 
-def _children(table: NgramTable, is_context: list[np.ndarray]) -> tuple[Children, Children, tuple[int, int]]:
-    """Where the continuations of each context begin: contexts, leaves, and how many bits a block has of each."""
-    made, found_bits = [], []
-    for leaves in (False, True):
-        per_context: list[np.ndarray] = []
-        for k in range(1, len(table.orders)):
-            wanted = ~is_context[k] if leaves else is_context[k]
-            every = np.bincount(table.orders[k].context[wanted], minlength=len(is_context[k - 1]))
-            per_context.append(every[is_context[k - 1]])
-        if not leaves:
-            per_context = per_context[:-1]  # the longest n-grams are leaves
-        words = len(table.words)
-        counts = np.concatenate([np.zeros(0, dtype=np.int64), *per_context])
-        counts = np.concatenate([counts, np.zeros(max(0, words - len(counts)), dtype=np.int64)])
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        longer, bits = ends[words:], _BLOCK_BITS
-        block, step = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        if len(longer) > 1:
-            while True:
-                block = longer[:: 1 << bits]
-                step = longer - np.repeat(block, 1 << bits)[: len(longer)]
-                if step.max() <= _MOST_STEP:
-                    break
-                bits -= 1
-        made.append(Children(ends[: words + 1].astype(np.uint32), block.astype(np.uint32), step.astype(np.uint16)))
-        found_bits.append(bits)
-    return made[0], made[1], (found_bits[0], found_bits[1])
+def _offsets(per_context: list[np.ndarray], words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Where the continuations begin, of words and of other contexts; of the latter blocks and steps, and a block's bits."""
+    counts = _join(per_context, np.int64)
+    counts = np.concatenate([counts, np.zeros(max(0, words - len(counts)), dtype=np.int64)])
+    begin = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    after_word, others = begin[: words + 1], begin[words:]
+    for bits in range(_BLOCK_BITS, -1, -1):
+        block = others[:: 1 << bits]
+        step = others - np.repeat(block, 1 << bits)[: len(others)]
+        if step.max() <= _MOST_STEP:
+            break
+    return after_word.astype(np.uint32), block.astype(np.uint32), step.astype(np.uint16), bits
+
+
+def _to_bits(mask: np.ndarray) -> np.ndarray:
+    padded = np.zeros(-(-len(mask) // 64) * 64, dtype=np.bool_)
+    padded[: len(mask)] = mask
+    return np.packbits(padded, bitorder="little").view("<u8").astype(np.uint64)
+
+
+def _ranks(mask: np.ndarray) -> np.ndarray:
+    before = np.concatenate([[0], np.cumsum(mask)])
+    return before[: max(1, len(mask)) : GRAMS_A_RANK].astype(np.uint32)
 
 
 def unpack(lm: LmArrays, words: tuple[str, ...]) -> NgramTable:
     """The table that a model was packed from, its values rounded."""
-    order, mask = len(lm.prob_codes), (1 << int(lm.bits[0])) - 1
-    zeros = np.zeros(len(words), dtype=np.int64)
+    code_bits = int(lm.bits[0])
+    inner = np.unpackbits(lm.inner.astype("<u8").view(np.uint8), bitorder="little").astype(np.bool_)
+    begin = find_begins(lm)
     weights = lm.backoff_codes[0, lm.backoff[: len(words)]].astype(np.float64)
-    orders = [Order(zeros, np.arange(len(words)), lm.prob_codes[0, lm.prob].astype(np.float64), weights)]
-    ends = [_ends(children, int(bits)) for children, bits in zip((lm.contexts, lm.leaves), lm.bits[1:], strict=True)]
+    context = np.zeros(len(words), dtype=np.int64)
+    orders = [Order(context, np.arange(len(words)), lm.prob_codes[0, lm.prob].astype(np.float64), weights)]
     place = np.arange(len(words))  # of each context of the order below among its n-grams
-    for k in range(1, order):
-        begin, end = int(lm.starts[k - 1]), int(lm.starts[k])
-        context, word, high, node = [], [], [], []
-        for kind, low_bits, high_bits_ in ((0, lm.context_word, lm.context_prob), (1, lm.leaf_word, lm.leaf_prob)):
-            if len(ends[kind]) <= end:
-                continue
-            bounds = ends[kind][begin : end + 1]
-            here = slice(int(bounds[0]), int(bounds[-1]))
-            context.append(np.repeat(place, np.diff(bounds)))
-            high.append(high_bits_[here])
-            word.append(low_bits[here].astype(np.int64) | (high[-1].astype(np.int64) >> int(lm.bits[0]) << 16))
-            node.append(np.arange(here.start, here.stop) + len(words) if kind == 0 else np.full(len(word[-1]), -1))
-        contexts, last, nodes = (np.concatenate(parts).astype(np.int64) for parts in (context, word, node))
-        codes = np.concatenate(high) & mask
-        rank = np.lexsort((last, contexts))
-        contexts, last, codes, nodes = contexts[rank], last[rank], codes[rank], nodes[rank]
-        inner = nodes >= 0
-        weights = np.zeros(len(last))
-        weights[inner] = lm.backoff_codes[min(k, order - 1), lm.backoff[nodes[inner]]]
-        orders.append(Order(contexts, last, lm.prob_codes[k, codes].astype(np.float64), weights))
-        place = np.flatnonzero(inner)
+    first = 0  # the first of these contexts
+    for k in range(1, len(lm.prob_codes)):
+        here = slice(int(lm.starts[k - 1]), int(lm.starts[k]))
+        bounds = begin[first : first + len(place) + 1]
+        context = np.repeat(place, np.diff(bounds))
+        high = lm.high[here].astype(np.int64)
+        word = lm.low[here].astype(np.int64) | high >> code_bits << WORD_BITS
+        log_prob = lm.prob_codes[k, high & ((1 << code_bits) - 1)].astype(np.float64)
+        first += len(place)
+        weights = np.zeros(len(word))
+        place = np.zeros(0, dtype=np.int64)
+        if k + 1 < len(lm.prob_codes):
+            place = np.flatnonzero(inner[here])
+            weights[place] = lm.backoff_codes[k, lm.backoff[first : first + len(place)]]
+        rank = np.lexsort((word, context))
+        orders.append(Order(context[rank], word[rank], log_prob[rank], weights[rank]))
+        moved = np.empty(len(rank), dtype=np.int64)
+        moved[rank] = np.arange(len(rank))
+        place = moved[place]
     return NgramTable(words, tuple(orders))
 
 
-def _ends(children: Children, bits: int) -> np.ndarray:
-    """Where the continuations of each context begin, and the last ones end."""
-    ends = children.of_word.astype(np.int64)
-    if not len(children.step):
-        return ends
-    longer = np.repeat(children.block.astype(np.int64), 1 << bits)[: len(children.step)] + children.step
-    return np.concatenate([ends[:-1], longer])
+def find_begins(lm: LmArrays) -> np.ndarray:
+    """Where the continuations of each context begin, and the last ones end; int64 (contexts + 1,)."""
+    others = np.repeat(lm.block.astype(np.int64), 1 << int(lm.bits[1]))[: len(lm.step)] + lm.step
+    return np.concatenate([lm.after_word[:-1].astype(np.int64), others])
 
 
 def _join(parts: list[np.ndarray], dtype: type) -> np.ndarray:
