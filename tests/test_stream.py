@@ -115,7 +115,7 @@ def test_hot_words_change_what_is_heard(recognizer, clips) -> None:
     """A boosted word that no vocabulary holds is written, only while it is set, and only on its own stream."""
     audio = clips[0].samples
     plain = text_of(events_of(recognizer, audio))
-    odd = "neverfather"  # said in one breath
+    odd = "fatherlover"  # said in one breath
     assert odd not in recognizer.bundle.lexicon
     boosted = text_of(events_of(recognizer, audio, hot_words=[HotWord(odd, 12.0)]))
     assert odd not in plain.split()

@@ -102,7 +102,7 @@ def _share_out(levels: list[Counts], suffixes: list[np.ndarray]) -> tuple[list[n
     own = [np.zeros(0)] * len(levels)
     totals = [np.zeros(0)] * len(levels)
     here = levels[-1].raw.astype(np.float64)
-    left = np.zeros(0)  # what the longer n-grams kept, so that it does not come to a context here
+    left: np.ndarray = np.zeros(0)  # what the longer n-grams kept, so that it does not come to a context here
     for k in range(len(levels) - 1, -1, -1):
         level = levels[k]
         if k == 0:
@@ -112,8 +112,10 @@ def _share_out(levels: list[Counts], suffixes: list[np.ndarray]) -> tuple[list[n
             totals[0] = np.array([here.sum()])
             break
         below = levels[k - 1]
-        totals[k] = below.raw - left if len(left) else below.raw.astype(np.float64)
-        here = np.maximum(below.raw - np.bincount(suffixes[k], own[k], len(below)), 0.0)
+        totals[k] = below.raw.astype(np.float64)
+        if len(left):
+            totals[k] -= left
+        here = np.asarray(np.maximum(below.raw - np.bincount(suffixes[k], own[k], len(below)), 0.0), dtype=np.float64)
         if k > 1:
             left = np.bincount(below.context[suffixes[k]], own[k], len(levels[k - 2]))
     return own, totals

@@ -21,8 +21,8 @@ WORD_BITS = 16  # of a word's id that are stored by themselves
 class LmArrays(NamedTuple):
     """A language model as compiled code sees it.
 
-    An n-gram of two or more words is a *gram*, named by its index: first come all of two words, then all of three. Grams
-    of the same first words, the continuations of a *context*, lie side by side. Words are contexts, and so are
+    An n-gram of two or more words is a *gram*, named by its index: first come all of two words, then all of three.
+    Grams of the same first words, the continuations of a *context*, lie side by side. Words are contexts, and so are
     the grams that others go on from or that have a back-off weight: context w is word w, then come the
     grams among the contexts in their order.
     """

@@ -36,7 +36,7 @@ def pack(table: NgramTable) -> LmArrays:
     # the sentence start has no real probability and would only take a value away
     unigrams = table.orders[0].log_prob
     prob_codes[0] = _choose_values(np.delete(unigrams, 1) if words > len(SPECIAL) else unigrams, 256)
-    low, high, inner, weights, per_context = [], [], [], [], []
+    low, high, inner, weights, per_context = (list[np.ndarray]() for _ in range(5))
     place = np.arange(words)  # of each n-gram of the order below, in the order of the file
     is_context = _contexts(table)
     for k in range(1, order):
@@ -91,7 +91,7 @@ def _contexts(table: NgramTable) -> list[np.ndarray]:
 
 
 def _offsets(per_context: list[np.ndarray], words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Where the continuations begin, of words and of other contexts; of the latter blocks and steps, and a block's bits."""
+    """Where the continuations begin, of words and of other contexts; of these blocks and steps, and a block's bits."""
     counts = _join(per_context, np.int64)
     counts = np.concatenate([counts, np.zeros(max(0, words - len(counts)), dtype=np.int64)])
     begin = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -184,4 +184,5 @@ def _choose_values(values: np.ndarray, most: int) -> np.ndarray:
 def _nearest(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """The code of each value."""
     bounds = (chosen[:-1].astype(np.float64) + chosen[1:]) / 2
-    return np.minimum(np.searchsorted(bounds, values), np.searchsorted(chosen, chosen[-1])).astype(np.uint8)
+    codes = np.minimum(np.searchsorted(bounds, values), np.searchsorted(chosen, chosen[-1]))
+    return np.asarray(codes, dtype=np.uint8)
