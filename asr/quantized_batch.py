@@ -1,28 +1,31 @@
 """The 8-bit network for many streams at once: the kernel's arithmetic with a matrix library's speed.
 
-`asr.quantized` multiplies vector by vector, which is best for one stream. Here the rows of all streams go through
-one integer matrix product (`torch._int_mm`: AMX or VNNI where the CPU has them). Its sums are exact integers too,
-and between the products stands the other kernel's own arithmetic, so every stream's result is the same in every bit
-as from that.
+`asr.quantized` multiplies vector by vector, in code for any CPU. Here the rows of all streams go through one integer
+matrix product: our own for AVX-512 VNNI (`asr.vnni`, for a single stream too), else `torch._int_mm`, which uses AMX.
+Its sums are exact integers too, and between the products stands the other kernel's own arithmetic, so every stream's
+result is the same in every bit as from that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import Tensor
 
+from asr import vnni
 from asr.compiler import jit
 from asr.model import MEMORY_FRAMES
 from asr.quantized import Array, QuantizedModel, _cell, _normalize, _to_integers
 
-_LEAST_BATCH = 2  # below this many streams the other kernel is faster
+_Product = Callable[[Array], Array]  # rows (n, inputs) int8 to exact sums (n, outputs or more) int32
+_LEAST_BATCH = 2  # below this many streams the other kernel is faster than torch's product
 _TILE_ROWS = 16
 
 
 def is_faster(batch: int) -> bool:
     """Whether this way is open on this machine and worth it for so many streams."""
-    return batch >= _LEAST_BATCH and _works()
+    return (batch >= _LEAST_BATCH or vnni.available()) and _works()
 
 
 _checked: bool | None = None
@@ -45,13 +48,13 @@ class BatchKernel:
 
     def __init__(self, model: QuantizedModel) -> None:
         self._model = model
-        self._conv1 = _turned(model._conv1.weight)
-        self._conv2 = _turned(model._conv2.weight)
-        self._blocks = [_turned(weight) for weight in model._blocks.weight]
-        self._inputs = [_turned(weight) for weight in model._inputs.weight]
-        self._memory = [_turned(weight) for weight in model._memory.weight]
-        self._output = _turned(model._output.weight)
-        self._letters = _turned(model._letters.weight)
+        self._conv1 = _product(model._conv1.weight)
+        self._conv2 = _product(model._conv2.weight)
+        self._blocks = [_product(weight) for weight in model._blocks.weight]
+        self._inputs = [_product(weight) for weight in model._inputs.weight]
+        self._memory = [_product(weight) for weight in model._memory.weight]
+        self._output = _product(model._output.weight)
+        self._letters = _product(model._letters.weight)
 
     def advance(
         self,
@@ -116,19 +119,28 @@ class _Rows:
 
     def __init__(self, count: int, width: int) -> None:
         self._count = count
-        # The matrix library is fastest with whole tiles; what stands in the rows beyond is not used.
-        self._padded = np.zeros((-(-count // _TILE_ROWS) * _TILE_ROWS, width), np.int8)
+        # torch's product is fastest with whole tiles; what stands in the rows beyond is not used.
+        tile = 1 if vnni.available() else _TILE_ROWS
+        self._padded = np.zeros((-(-count // tile) * tile, width), np.int8)
         self.values = self._padded[:count]
         self.scale = np.empty(count, np.float32)
 
-    def times(self, weight: Tensor) -> Array:
-        """Exact sums, ``(count, outputs)`` int32."""
-        sums: Array = torch._int_mm(torch.from_numpy(self._padded), weight).numpy()
-        return sums[: self._count]
+    def times(self, product: _Product) -> Array:
+        """Exact sums, ``(count, outputs or more)`` int32."""
+        return product(self._padded)[: self._count]
 
 
-def _turned(weight: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(weight)).t()
+def _product(weight: Array) -> _Product:
+    """What multiplies rows by a weight ``(outputs, inputs)`` int8."""
+    if vnni.available() and weight.shape[1] % vnni.DEPTH == 0:
+        return vnni.Product(weight)
+    turned = torch.from_numpy(np.ascontiguousarray(weight)).t()
+
+    def multiply(rows: Array) -> Array:
+        sums: Array = torch._int_mm(torch.from_numpy(rows), turned).numpy()
+        return sums
+
+    return multiply
 
 
 @jit()
@@ -154,7 +166,7 @@ def _finish(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
 
 @jit()
 def _scaled(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
-    for j in range(total.shape[0]):
+    for j in range(scale.shape[0]):  # there may be more sums
         out[j] = np.float32(total[j]) * (scale[j] * x_scale) + bias[j]
 
 
@@ -224,8 +236,8 @@ def _turn_cells(  # type: ignore[no-untyped-def]
 ):
     """One step of one layer for all streams, and its residual."""
     batch, steps, width = z.shape
-    gx = np.empty(x_total.shape[1], np.float32)
-    gh = np.empty(h_total.shape[1], np.float32)
+    gx = np.empty(x_scale.shape[0], np.float32)
+    gh = np.empty(h_scale.shape[0], np.float32)
     for b in range(batch):
         n = b * steps + t
         _scaled(x_total[n], x_scale, x_bias, x_row_scale[n], gx)

@@ -6,9 +6,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from asr import vnni
 from asr.errors import ConfigError
 from asr.model import AcousticModel, ModelOptions, ModelState
 from asr.quantized import QuantizedModel
@@ -182,24 +186,37 @@ def test_options_that_cannot_work_are_refused() -> None:
         ModelOptions(lookahead_ms=100)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
-    """The kernel for many streams and the one for few agree in every bit, of logits and of state, step after step."""
+    """The kernel for any CPU, torch's products and our own agree in every bit, of logits and of state, at each step."""
     torch.manual_seed(3)
     options = ModelOptions(tokens=9, cell=cell, layers=2, blocks=2, width=48, conv_width=24, lookahead_ms=60)
     model = AcousticModel(options).eval()
     model.set_normalisation(torch.randn(80), torch.rand(80) + 0.5)
-    quantized = QuantizedModel(model)
     frames = [torch.randn(7, 12, 80) * 3 for _ in range(4)]
     results = []
-    for together in (True, False):
-        monkeypatch.setattr("asr.quantized_batch._checked", together)
+    for products, own in [(False, False), (True, False), *([(True, True)] if vnni.available() else [])]:
+        monkeypatch.setattr("asr.quantized_batch._checked", products)
+        monkeypatch.setattr("asr.vnni.available", lambda own=own: own)
+        quantized = QuantizedModel(model)
         state = quantized.initial_state(7)
         for part in frames:
             logits, state = quantized(part, state)
         results.append([logits, *state.tensors()])
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
     assert results[0][0].std() > 0
+
+
+@pytest.mark.skipif(not vnni.available(), reason="this CPU has no AVX-512 VNNI, or AMX besides")
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 130), st.integers(0, 99))
+def test_our_own_product_is_exact(count, depth, outputs, seed) -> None:
+    """For any number of rows, inputs and outputs, the extremes among them, the sums are those of plain integers."""
+    random = np.random.default_rng(seed)
+    pick = random.choice if seed % 2 else lambda ends, size: random.integers(ends[0], ends[1] + 1, size)
+    weight = pick([-127, 127], (outputs, vnni.DEPTH * depth)).astype(np.int8)
+    rows = pick([-128, 127], (count, vnni.DEPTH * depth)).astype(np.int8)
+    sums = vnni.Product(weight)(rows)
+    assert np.array_equal(sums[:, :outputs], rows.astype(np.int32) @ weight.T.astype(np.int32))
 
 
 def test_kernels_are_kept_where_nothing_else_can_be_written(tmp_path) -> None:
