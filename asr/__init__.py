@@ -13,12 +13,13 @@ for event in stream.finish():
     print(event.text)
 """
 
-from asr.decoder import DecoderOptions
-from asr.endpoint import DEFAULT_RULES, EndpointRule
 from asr.errors import AsrError, AudioError, ConfigError, DataError, ModelError
 from asr.events import Alternative, Event, Final, Partial, Word
-from asr.hotwords import HotWord
-from asr.recognizer import Recognizer, Stream, StreamError, Transcript, load
+from asr.recognizer import Recognizer, Transcript, load
+from asr.search.decoder import DecoderOptions
+from asr.search.endpoint import DEFAULT_RULES, EndpointRule
+from asr.search.hotwords import HotWord
+from asr.stream import Stream, StreamError
 from asr.version import __version__
 
 __all__ = [

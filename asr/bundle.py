@@ -5,8 +5,8 @@ model.toml            [model], [features], [decoding] and [confidence]: what it 
 tokens.txt            one token a line, the blank first
 pieces.txt            the same of its word pieces, if it has any
 lm.safetensors        the language model, if it has one: see `asr.lm.model`
-lexicon.safetensors   how words are said, if its tokens are phonemes: see `asr.lexicon`
-g2p.safetensors       how any other word is probably said: see `asr.g2p`
+lexicon.safetensors   how words are said, if its tokens are phonemes: see `asr.lexicon.lexicon`
+g2p.safetensors       how any other word is probably said: see `asr.lexicon.g2p`
 training.toml         how it was trained (not read here)
 MODEL_CARD.md         what it was trained on, how well it does, its licences (not read here)
 """
@@ -23,17 +23,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from asr.decoder import DecoderOptions
 from asr.errors import ConfigError, ModelError
-from asr.features import FeatureOptions
-from asr.g2p import GraphemeToPhoneme
-from asr.lexicon import Lexicon
+from asr.lexicon.g2p import GraphemeToPhoneme
+from asr.lexicon.lexicon import Lexicon
+from asr.lexicon.phonemes import TOKENS
 from asr.lm import LanguageModel
-from asr.model import AcousticModel, ModelOptions
+from asr.network.features import FeatureOptions
+from asr.network.model import AcousticModel, ModelOptions
 from asr.options import from_table
-from asr.phonemes import TOKENS
-from asr.tokens import Tokenizer
-from asr.words import Calibration
+from asr.search.decoder import DecoderOptions
+from asr.search.words import Calibration
+from asr.text.tokens import Tokenizer
 
 FORMAT = 1  # of the folder; raised when an older package could not read a newer one
 LM_FILE = "lm.safetensors"

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.beam import BeamDecoder
-from asr.decoder import DecoderOptions, Hypothesis
 from asr.errors import ConfigError, DataError
 from asr.lm import LanguageModel
 from asr.lm.build import build_from_arpa
-from asr.tokens import BLANK, Tokenizer
+from asr.search.beam import BeamDecoder
+from asr.search.decoder import DecoderOptions, Hypothesis
+from asr.text.tokens import BLANK, Tokenizer
 
 Decoded = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from asr.decoder import DecoderOptions
 from asr.events import Final
 from asr.recognizer import Recognizer
-from asr.score import ErrorCount, count_errors, count_word_errors
+from asr.search.decoder import DecoderOptions
+from asr.text.score import ErrorCount, count_errors, count_word_errors
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Word:
     text: str
     start_s: float  # from the start of the stream
     end_s: float
-    confidence: float  # 0 to 1: see `asr.words.Calibration`
+    confidence: float  # 0 to 1: see `asr.search.words.Calibration`
 
 
 @dataclass(frozen=True)

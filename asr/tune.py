@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.decoder import DecoderOptions, Reading
 from asr.errors import DataError
 from asr.recognizer import Recognizer
-from asr.score import ErrorCount, count_word_errors, right_words
-from asr.words import Calibration, features
+from asr.search.decoder import DecoderOptions, Reading
+from asr.search.words import Calibration, features
+from asr.text.score import ErrorCount, count_word_errors, right_words
 
 # The weights, how far the first trial of each goes, and where trials stop.
 _STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4)}

@@ -17,7 +17,7 @@ import torch
 from speech import machine
 
 import asr
-from asr.decoder import DecoderOptions
+from asr.search.decoder import DecoderOptions
 from asr.train.corpus import SampleCache, read_corpus
 from asr.tune import Emission, word_errors
 

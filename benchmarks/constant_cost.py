@@ -16,7 +16,7 @@ import torch
 from speech import RATE_HZ, load_speech, machine
 
 import asr
-from asr.decoder import with_beam
+from asr.search.decoder import with_beam
 
 CHUNK = RATE_HZ // 10
 WINDOW_S = 300

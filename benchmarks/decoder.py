@@ -26,7 +26,7 @@ from speech import machine
 
 import asr
 from asr.lm.arpa import write_arpa
-from asr.score import ErrorCount, count_word_errors
+from asr.text.score import ErrorCount, count_word_errors
 from asr.train.corpus import SampleCache, read_corpus
 
 WORKER = Path(__file__).with_name("decoder_worker.py")

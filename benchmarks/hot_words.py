@@ -18,8 +18,8 @@ import torch
 from speech import machine
 
 import asr
-from asr.hotwords import HotWord
-from asr.score import ErrorCount, count_word_errors
+from asr.search.hotwords import HotWord
+from asr.text.score import ErrorCount, count_word_errors
 from asr.train.corpus import SampleCache, read_corpus
 
 COMMON = 5_000
@@ -61,7 +61,7 @@ def main() -> None:
                 others = [str(word) for word in rng.choice(pool, 2 * DISTRACTORS, replace=False) if word not in words]
                 hot = (rare if "own" in name else []) + (others[:DISTRACTORS] if "others" in name else [])
                 decoder = recognizer.make_decoder()
-                assert isinstance(decoder, asr.word_beam.WordBeamDecoder)
+                assert isinstance(decoder, asr.search.word_beam.WordBeamDecoder)
                 decoder.set_hot_words([HotWord(word, boost) for word in hot])
                 decoder.accept(log_probs)
                 text = decoder.finals()[0].text.split()

@@ -22,7 +22,7 @@ import torch
 from speech import RATE_HZ, load_speech, machine
 
 import asr
-from asr.decoder import with_beam
+from asr.search.decoder import with_beam
 
 
 @dataclass

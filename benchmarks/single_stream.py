@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from speech import RATE_HZ, load_speech, machine
 
-from asr.normalize import normalize
-from asr.score import ErrorCount, count_word_errors
+from asr.text.normalize import normalize
+from asr.text.score import ErrorCount, count_word_errors
 
 WORKER = Path(__file__).parent / "single_stream_worker.py"
 ENGINES = {

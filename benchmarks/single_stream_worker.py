@@ -24,7 +24,7 @@ def own(precision: str, beam: int | None) -> Recognize:
     import torch
 
     import asr
-    from asr.decoder import with_beam
+    from asr.search.decoder import with_beam
 
     torch.set_num_threads(1)
     recognizer = asr.load(precision=precision)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.decoder import with_beam
+from asr.search.decoder import with_beam
 
 if TYPE_CHECKING:
     from asr.evaluate import Score

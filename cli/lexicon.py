@@ -91,9 +91,9 @@ def run_build(options: argparse.Namespace) -> int:
     from collections import Counter
 
     from asr.errors import DataError
-    from asr.g2p import GraphemeToPhoneme
-    from asr.lexicon import Lexicon, read_lexicon, write_lexicon
-    from asr.pronounce import Pronouncer
+    from asr.lexicon.g2p import GraphemeToPhoneme
+    from asr.lexicon.lexicon import Lexicon, read_lexicon, write_lexicon
+    from asr.lexicon.pronounce import Pronouncer
     from asr.train.cmudict import load_cmudict
 
     try:
@@ -131,10 +131,10 @@ def run_build(options: argparse.Namespace) -> int:
 
 def run_say(options: argparse.Namespace) -> int:
     """Print a line for each pronunciation, which a lexicon file can hold."""
-    from asr.g2p import GraphemeToPhoneme
-    from asr.lexicon import Lexicon, read_lexicon
-    from asr.phonemes import decode_phonemes
-    from asr.pronounce import Pronouncer
+    from asr.lexicon.g2p import GraphemeToPhoneme
+    from asr.lexicon.lexicon import Lexicon, read_lexicon
+    from asr.lexicon.phonemes import decode_phonemes
+    from asr.lexicon.pronounce import Pronouncer
 
     path = options.lexicon
     lexicon = Lexicon.load(path) if path.suffix == ".safetensors" else read_lexicon(path)

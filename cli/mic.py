@@ -20,9 +20,9 @@ from asr.cli.live_text import LiveText
 from asr.cli.microphone import CHUNK_MS, Microphone, list_microphones
 from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
-from asr.decoder import with_beam
 from asr.errors import AudioError, ConfigError
 from asr.events import Event, Final
+from asr.search.decoder import with_beam
 
 _SILENT_S = 3.0  # of nothing but zeros: no microphone is that quiet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from asr.errors import ConfigError
-from asr.hotwords import DEFAULT_BOOST, HotWord
+from asr.search.hotwords import DEFAULT_BOOST, HotWord
 
 
 def add_recognition_arguments(command: argparse.ArgumentParser) -> None:

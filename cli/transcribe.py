@@ -11,14 +11,14 @@ from asr.cli.first_use import notice
 from asr.cli.formats import FORMATS
 from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
-from asr.decoder import with_beam
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
-from asr.hotwords import HotWord
+from asr.search.decoder import with_beam
+from asr.search.hotwords import HotWord
 
 if TYPE_CHECKING:
-    from asr.decoder import DecoderOptions
     from asr.recognizer import Recognizer
+    from asr.search.decoder import DecoderOptions
 
 STDIN = "-"
 

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from asr.score import ErrorCount, count_errors, count_word_errors
-from asr.tokens import Tokenizer
+from asr.text.score import ErrorCount, count_errors, count_word_errors
+from asr.text.tokens import Tokenizer
 from asr.train.batches import plan_epoch
 from asr.train.corpus import read_corpus
 from asr.train.score_model import greedy_text

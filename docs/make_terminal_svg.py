@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import asr
-from asr.audio_file import AudioFile
+from asr.audio.audio_file import AudioFile
 
 ROOT = Path(__file__).parent.parent
 LINE_PX, CHAR_PX, MARGIN_PX = 20, 8.4, 18

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from asr.lm.build import read_sentences
-from asr.tokens import Tokenizer
+from asr.text.tokens import Tokenizer
 
 WORDS = 40_000  # most frequent ones; rarer ones hardly move a count
 

@@ -21,10 +21,10 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from asr.audio.pcm import Encoding
 from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
-from asr.hotwords import HotWord
-from asr.pcm import Encoding
+from asr.search.hotwords import HotWord
 
 _PATH = "/v1/stream"
 

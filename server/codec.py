@@ -10,12 +10,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from asr.decoder import DecoderOptions
-from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.audio.pcm import Encoding
 from asr.errors import AsrError
 from asr.events import Event
-from asr.hotwords import HotWord
-from asr.pcm import Encoding
+from asr.search.decoder import DecoderOptions
+from asr.search.endpoint import DEFAULT_RULES, EndpointRule
+from asr.search.hotwords import HotWord
 
 
 class ProtocolError(AsrError):

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.audio.pcm import Encoding
 from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
-from asr.hotwords import DEFAULT_BOOST, HotWord
-from asr.pcm import Encoding
+from asr.search.endpoint import DEFAULT_RULES, EndpointRule
+from asr.search.hotwords import DEFAULT_BOOST, HotWord
 
 from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
 

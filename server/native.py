@@ -15,12 +15,12 @@ import json
 from dataclasses import replace
 from typing import Any, get_args
 
-from asr.endpoint import DEFAULT_RULES, EndpointRule
+from asr.audio.pcm import Encoding
 from asr.errors import AsrError, ConfigError
 from asr.events import Event, Final, Word
-from asr.hotwords import DEFAULT_BOOST, HotWord
 from asr.options import from_table
-from asr.pcm import Encoding
+from asr.search.endpoint import DEFAULT_RULES, EndpointRule
+from asr.search.hotwords import DEFAULT_BOOST, HotWord
 from asr.version import __version__
 
 from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, SetHotWords, Settings, parse_object

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from asr.errors import AsrError
-from asr.recognizer import Recognizer, Stream
+from asr.recognizer import Recognizer
+from asr.stream import Stream
 
 from .codec import Audio, Command, End, Flush, Outcome, SetHotWords, Settings
 from .logs import log_event

@@ -20,7 +20,7 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
-from asr.hotwords import HotWord
+from asr.search.hotwords import HotWord
 
 from .codec import (
     Audio,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import asr
-from asr.audio_file import AudioFile
+from asr.audio.audio_file import AudioFile
+from asr.audio.resample import StreamResampler
 from asr.recognizer import Recognizer
-from asr.resample import StreamResampler
 
 DATA = Path(__file__).parent / "data"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from asr.decoder import DecoderOptions, Hypothesis
+from asr.search.decoder import DecoderOptions, Hypothesis
 
 _NEVER = -math.inf
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
@@ -61,7 +61,7 @@ class _Beam:
 
 
 class ReferenceBeam:
-    """See `asr.decoder.Decoder`."""
+    """See `asr.search.decoder.Decoder`."""
 
     def __init__(self, options: DecoderOptions, blank: int = 0) -> None:
         self._options = options

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from asr.decoder import DecoderOptions
 from asr.lm import LanguageModel
 from asr.lm.lookup import state_of
+from asr.search.decoder import DecoderOptions
 
 _NEVER = -math.inf
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
@@ -55,7 +55,7 @@ class _Hypothesis:
 
 
 class ReferenceWordBeam:
-    """See `asr.word_beam.WordBeamDecoder`. The lexicon gives each word's pronunciations, as tokens."""
+    """See `asr.search.word_beam.WordBeamDecoder`. The lexicon gives each word's pronunciations, as tokens."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from audio_files import KINDS, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio_file import AudioFile
+from asr.audio.audio_file import AudioFile
 from asr.errors import AudioError
 
 

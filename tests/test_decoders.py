@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_beam import ReferenceBeam
 
-from asr import beam_search as core
-from asr.beam import _SETTLE_EVERY, BeamDecoder
-from asr.decoder import DecoderOptions, TokenDecoder
 from asr.errors import ConfigError
-from asr.greedy import GreedyDecoder
-from asr.hotwords import HotWord
 from asr.lm import LanguageModel
 from asr.lm.estimate import encode, estimate
 from asr.lm.table import SPECIAL
-from asr.tokens import BLANK, Tokenizer
+from asr.search import beam_search as core
+from asr.search.beam import _SETTLE_EVERY, BeamDecoder
+from asr.search.decoder import DecoderOptions, TokenDecoder
+from asr.search.greedy import GreedyDecoder
+from asr.search.hotwords import HotWord
+from asr.text.tokens import BLANK, Tokenizer
 
 WIDE = DecoderOptions(
     beam=4_000, blank_ceiling=1.0, token_floor=-math.inf, beam_range=math.inf, alpha=0.7, beta=0.5, oov_penalty=-2.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asr.endpoint import DEFAULT_RULES, EndpointRule, find_endpoint
 from asr.errors import ConfigError
+from asr.search.endpoint import DEFAULT_RULES, EndpointRule, find_endpoint
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError
-from asr.features import BLOCK_FRAMES, Fbank, FeatureOptions, StreamingFbank, log_mel, mel_matrix
+from asr.network.features import BLOCK_FRAMES, Fbank, FeatureOptions, StreamingFbank, log_mel, mel_matrix
 
 OPTIONS = FeatureOptions()
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import DataError, ModelError
-from asr.g2p import LETTERS, SPECIAL, GraphemeToPhoneme, shrink
-from asr.lexicon import Lexicon
-from asr.phonemes import VOWELS, encode_phonemes
-from asr.pronounce import Pronouncer, Source
+from asr.lexicon.g2p import LETTERS, SPECIAL, GraphemeToPhoneme, shrink
+from asr.lexicon.lexicon import Lexicon
+from asr.lexicon.phonemes import VOWELS, encode_phonemes
+from asr.lexicon.pronounce import Pronouncer, Source
 from asr.train.cmudict import load_cmudict
 from asr.train.g2p import G2pOptions, align, measure_g2p, split_families, train_g2p, word_family
 from asr.train.g2p_network import G2pNetwork, G2pNetworkOptions

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError
-from asr.hotwords import HotWord, build_automaton
-from asr.tokens import Tokenizer
+from asr.search.hotwords import HotWord, build_automaton
+from asr.text.tokens import Tokenizer
 
 TOKENS = Tokenizer.english_characters()
 LETTERS = TOKENS.alphabet

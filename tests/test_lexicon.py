@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import DataError, ModelError
-from asr.lexicon import MOST, Lexicon, read_lexicon, write_lexicon
-from asr.phonemes import PHONEMES, TOKENS, decode_phonemes, encode_phonemes
-from asr.pronounce import Pronouncer, Source
-from asr.tokens import Tokenizer
+from asr.lexicon.lexicon import MOST, Lexicon, read_lexicon, write_lexicon
+from asr.lexicon.phonemes import PHONEMES, TOKENS, decode_phonemes, encode_phonemes
+from asr.lexicon.pronounce import Pronouncer, Source
+from asr.lexicon.word_forms import derive
+from asr.text.tokens import Tokenizer
 from asr.train.cmudict import load_cmudict
-from asr.word_forms import derive
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from asr.cli.live_text import LiveText
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.audio.resample import StreamResampler
 from asr.events import Final, Partial
-from asr.resample import StreamResampler
 
 FAKE = Path(__file__).parent / "fake_sounddevice"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of Unix")

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr import vnni
 from asr.errors import ConfigError
-from asr.model import AcousticModel, ModelOptions, ModelState
-from asr.quantized import QuantizedModel
+from asr.network import vnni
+from asr.network.model import AcousticModel, ModelOptions, ModelState
+from asr.network.quantized import QuantizedModel
 
 CELLS = ["lstm", "gru", "rnn"]
 
@@ -196,8 +196,8 @@ def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
     frames = [torch.randn(7, 12, 80) * 3 for _ in range(4)]
     results = []
     for products, own in [(False, False), (True, False), *([(True, True)] if vnni.available() else [])]:
-        monkeypatch.setattr("asr.quantized_batch._checked", products)
-        monkeypatch.setattr("asr.vnni.available", lambda own=own: own)
+        monkeypatch.setattr("asr.network.quantized_batch._checked", products)
+        monkeypatch.setattr("asr.network.vnni.available", lambda own=own: own)
         quantized = QuantizedModel(model)
         state = quantized.initial_state(7)
         for part in frames:

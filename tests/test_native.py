@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.errors import ConfigError
-from asr.model import AcousticModel, ModelOptions
+from asr.network.model import AcousticModel, ModelOptions
 from asr.train import native
 from asr.train.config import TrainingOptions
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.audio.resample import StreamResampler
 from asr.errors import AudioError
-from asr.resample import StreamResampler
 
 
 def resampled(samples: np.ndarray, from_hz: float, cuts: list[int]) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_our_protocol_gives_the_engine_s_events(server, recognizer, speech) -> N
     messages = converse(server, {"sample_rate": 16_000, "alternatives": 2}, [*chunks, '{"type": "end"}'])
     assert messages[0]["type"] == "ready"
     assert messages[-1] == {"type": "closed", "duration": pytest.approx(len(speech) / 16_000, abs=0.01)}
-    decoding = asr.decoder.replace(recognizer.bundle.decoding, alternatives=2)
+    decoding = asr.search.decoder.replace(recognizer.bundle.decoding, alternatives=2)
     finals = [message for message in messages if message["type"] == "final"]
     assert [final["text"] for final in finals] == texts_of(recognizer, pcm, decoding=decoding)
     assert all(len(final["alternatives"]) == 2 for final in finals)

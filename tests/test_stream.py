@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import asr
 from asr import AudioError, ConfigError, DecoderOptions, EndpointRule, Final, HotWord, ModelError, Partial, StreamError
 from asr.recognizer import Recognizer
-from asr.score import ErrorCount, count_errors, count_word_errors
+from asr.text.score import ErrorCount, count_errors, count_word_errors
 
 GREEDY = DecoderOptions(method="greedy")
 BEAM = DecoderOptions(beam=8)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.decoder import Hypothesis
 from asr.errors import DataError, ModelError
-from asr.greedy import GreedyDecoder
-from asr.normalize import normalize
-from asr.score import count_errors, count_word_errors
-from asr.tokens import BLANK, Tokenizer
-from asr.words import Calibration, TokenReader, WordBuilder
+from asr.search.decoder import Hypothesis
+from asr.search.greedy import GreedyDecoder
+from asr.search.words import Calibration, TokenReader, WordBuilder
+from asr.text.normalize import normalize
+from asr.text.score import count_errors, count_word_errors
+from asr.text.tokens import BLANK, Tokenizer
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import asr
-from asr.decoder import DecoderOptions
 from asr.errors import ConfigError, DataError, ModelError
-from asr.features import FeatureOptions
-from asr.tokens import Tokenizer
+from asr.network.features import FeatureOptions
+from asr.search.decoder import DecoderOptions
+from asr.text.tokens import Tokenizer
 from asr.train.augment import Augmenter, AugmentOptions
 from asr.train.batches import plan_epoch
 from asr.train.codec import through_mp3

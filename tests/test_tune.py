@@ -13,7 +13,7 @@ from asr.cli.main import main
 
 import asr
 from asr.errors import DataError
-from asr.score import count_word_errors, right_words
+from asr.text.score import count_word_errors, right_words
 from asr.tune import BeamTrial, Emission, choose_beam, fit_confidence, reliability, tune_weights, word_errors
 
 DATA = Path(__file__).parent / "data"
@@ -50,7 +50,7 @@ def test_fitted_confidences_are_shares_of_right_words() -> None:
         probability = 1 / (1 + np.exp(-(2.0 + 1.5 * mean)))
         judged.append(((1.0, mean, mean, 5.0), bool(rng.random() < probability)))
     _, gap = reliability(judged[2_000:], fit_confidence(judged[:2_000]))
-    _, before = reliability(judged[2_000:], asr.words.Calibration())
+    _, before = reliability(judged[2_000:], asr.search.words.Calibration())
     assert gap < 0.03 < before
     with pytest.raises(DataError, match="development set"):
         fit_confidence([])

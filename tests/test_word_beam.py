@@ -14,16 +14,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference_word_beam import ReferenceWordBeam
 
-from asr import word_search as core
-from asr.decoder import DecoderOptions
 from asr.errors import ConfigError, DataError
-from asr.hotwords import HotWord
-from asr.lexicon_tree import LexiconTree
 from asr.lm import LanguageModel
 from asr.lm.estimate import encode, estimate
 from asr.lm.table import SPECIAL
-from asr.tokens import BLANK
-from asr.word_beam import _SETTLE_EVERY, WordBeamDecoder
+from asr.search import word_search as core
+from asr.search.decoder import DecoderOptions
+from asr.search.hotwords import HotWord
+from asr.search.lexicon_tree import LexiconTree
+from asr.search.word_beam import _SETTLE_EVERY, WordBeamDecoder
+from asr.text.tokens import BLANK
 
 TOKENS = [BLANK, "A", "B", "C"]
 # Homophones (b, bee), words with two pronunciations (ab, ca), and words within words. The last two are not known.

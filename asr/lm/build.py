@@ -17,7 +17,7 @@ from asr.lm.model import LanguageModel
 from asr.lm.prune import prune
 from asr.lm.table import SPECIAL, NgramTable
 from asr.lm.text import WordNumbers, find_quoted, read_numbers, read_sentences
-from asr.normalize import normalize
+from asr.text.normalize import normalize
 
 __all__ = ["BuildOptions", "TextScore", "build_from_arpa", "build_from_text", "read_sentences", "score_text"]
 

@@ -1,7 +1,7 @@
 """From text files to the words that are spoken, fast enough for billions of letters.
 
 Chunks of lines are folded to ASCII, cut into sentences and stripped as a whole; then each different word is looked at
-once. What comes out is what `asr.normalize` says of each sentence, with what is read aloud instead of some
+once. What comes out is what `asr.text.normalize` says of each sentence, with what is read aloud instead of some
 abbreviations: ``Mr.`` is *mister*, and ends no sentence.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from asr.errors import DataError
 from asr.lm.arpa import open_text
 from asr.lm.table import SPECIAL
-from asr.normalize import normalize
+from asr.text.normalize import normalize
 
 CHUNK_CHARS = 1 << 22
 # An n-gram should not run across two sentences of a paragraph; what goes on in lower case is the same sentence.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import ConfigError
-from asr.features import LOG_FLOOR, Fbank, FeatureOptions
+from asr.network.features import LOG_FLOOR, Fbank, FeatureOptions
 from asr.train.codec import through_mp3
 
 _SILENCE = 1e-9  # power below which there is nothing to be heard (-90 dB of full scale)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from asr.features import LOG_FLOOR
-from asr.model import FRAME_REDUCTION
-from asr.tokens import Tokenizer
+from asr.network.features import LOG_FLOOR
+from asr.network.model import FRAME_REDUCTION
+from asr.text.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.corpus import SampleCache, Utterance
 from asr.train.phone_graph import PhoneGraph

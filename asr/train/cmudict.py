@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from asr.errors import ConfigError
-from asr.lexicon import Lexicon
-from asr.phonemes import Pronunciation, encode_phonemes
+from asr.lexicon.lexicon import Lexicon
+from asr.lexicon.phonemes import Pronunciation, encode_phonemes
 
 
 @cache

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import ConfigError
-from asr.features import FeatureOptions
-from asr.model import ModelOptions
+from asr.network.features import FeatureOptions
+from asr.network.model import ModelOptions
 from asr.options import from_table
 from asr.train.augment import AugmentOptions
 from asr.train.teacher import TeacherOptions

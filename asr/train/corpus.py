@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.audio_file import AudioFile
+from asr.audio.audio_file import AudioFile
+from asr.audio.resample import StreamResampler
 from asr.errors import AudioError, DataError
-from asr.normalize import normalize
-from asr.resample import StreamResampler
+from asr.text.normalize import normalize
 
 _AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".opus", ".ogg")
 

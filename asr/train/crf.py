@@ -7,7 +7,7 @@ the denominator that of all paths, each weighted by a phoneme trigram of what it
 sound alike lose. Without the denominator it is CTC. See H. Xiang and Z. Ou, "CRF-based single-stage acoustic modeling
 with CTC topology" (ICASSP 2019).
 
-On the CPU ``crf.c`` beside this file does it, compiled at first use, a line at a time; elsewhere ``crf_torch.py``, the
+On the CPU ``kernels/crf.c`` does it, compiled at first use, a line at a time; elsewhere ``crf_torch.py``, the
 whole batch at once.
 """
 
@@ -230,7 +230,7 @@ def _tables(lm: PhoneLm) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.cache
 def _library(symbols: int) -> ctypes.CDLL:
-    source = Path(__file__).with_name("crf.c")
+    source = Path(__file__).with_name("kernels") / "crf.c"
     flags = ["-std=gnu11", "-O3", "-march=native", *LOOSE, f"-DSYMBOLS={symbols}"]
     library = compiled(source, flags, "training with phonemes on the CPU")
     pointer, number, real, double = ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_double

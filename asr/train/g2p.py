@@ -17,11 +17,11 @@ import numpy as np
 
 from asr.compiler import jit
 from asr.errors import ConfigError, DataError
-from asr.g2p import LETTERS, LONGEST, SEPARATOR, SPECIAL, GraphemeToPhoneme, shrink
-from asr.g2p_ngram import MOST_PHONEMES, pack_ngrams, packed_bytes
+from asr.lexicon.g2p import LETTERS, LONGEST, SEPARATOR, SPECIAL, GraphemeToPhoneme, shrink
+from asr.lexicon.g2p_ngram import MOST_PHONEMES, pack_ngrams, packed_bytes
+from asr.lexicon.phonemes import PHONEMES, TOKENS, Pronunciation
 from asr.lm.estimate import choose_vocabulary, encode, estimate
 from asr.lm.prune import prune
-from asr.phonemes import PHONEMES, TOKENS, Pronunciation
 from asr.train.g2p_network import G2pNetworkOptions, train_network
 
 _WEIGHTS = ((0.3, 0.7), (0.4, 0.6), (0.5, 0.5), (0.6, 0.4))  # of n-grams and network, to choose among

@@ -1,7 +1,8 @@
 """The network that reads a word's letters from both ends, and its training on aligned words.
 
 Two layers of bidirectional LSTM over letters; at each letter, which of the graphones of that letter stands there. It
-sees the whole word, which the n-grams do not; they know what follows what, which it does not. `asr.g2p` uses both.
+sees the whole word, which the n-grams do not; they know what follows what, which it does not. `asr.lexicon.g2p` uses
+both.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class G2pNetwork(nn.Module):
         return functional.log_softmax(logits, -1)
 
     def parameters_by_name(self) -> dict[str, np.ndarray]:
-        """What `asr.g2p` reads, by its names: matrices (values out, values in), the two biases of a gate as one."""
+        """What `asr.lexicon.g2p` reads, by name: matrices (values out, values in), the two biases of a gate as one."""
         state = {name: value.detach().float().numpy() for name, value in self.state_dict().items()}
         named = {"embedding": state["embedding.weight"]}
         for layer in range(self.lstm.num_layers):

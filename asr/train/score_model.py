@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from asr.model import AcousticModel
-from asr.score import ErrorCount, count_errors, count_word_errors
-from asr.tokens import Tokenizer
+from asr.network.model import AcousticModel
+from asr.text.score import ErrorCount, count_errors, count_word_errors
+from asr.text.tokens import Tokenizer
 from asr.train.batches import Batch
 from asr.train.targets import Targets
 

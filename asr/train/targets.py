@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from asr.errors import DataError
-from asr.tokens import BLANK, Tokenizer
+from asr.text.tokens import BLANK, Tokenizer
 from asr.train.phone_graph import PhoneGraph, Word
 
 

@@ -101,7 +101,7 @@ class Student(nn.Module):
 
     def forward(self, inner: Tensor) -> Tensor:
         """``(..., width)`` to ``(..., dimensions)``, in standard deviations."""
-        predicted: Tensor = self.output(self.norm(inner.float()))  # in float32: see asr.model._normed
+        predicted: Tensor = self.output(self.norm(inner.float()))  # in float32: see asr.network.model._normed
         return predicted
 
 

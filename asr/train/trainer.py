@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from asr.bundle import load_bundle, save_bundle
 from asr.errors import ConfigError, DataError
-from asr.features import Fbank
-from asr.model import FRAME_REDUCTION, AcousticModel
-from asr.tokens import Tokenizer
+from asr.network.features import Fbank
+from asr.network.model import FRAME_REDUCTION, AcousticModel
+from asr.text.tokens import Tokenizer
 from asr.train import native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch

@@ -1,7 +1,7 @@
 """The compiled core of the beam search: one step of CTC prefix search with a language model and hot words.
 
 Everything lives in flat arrays that the caller owns, so that the code compiles once, releases the
-interpreter's lock and allocates nothing while it runs. `asr.beam` owns the arrays and says what they mean
+interpreter's lock and allocates nothing while it runs. `asr.search.beam` owns the arrays and says what they mean
 to a user; this file is the algorithm.
 
     hypotheses (at most ``beam``)     each a text: a node of the prefix tree, with the probability of all

@@ -1,4 +1,4 @@
-"""N-grams of graphones: the compact table of `asr.g2p`, and the search for a word's likeliest pronunciations."""
+"""N-grams of graphones: the compact table of `g2p`, and the search for a word's likeliest pronunciations."""
 
 from __future__ import annotations
 

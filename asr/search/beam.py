@@ -1,6 +1,6 @@
 """The beam decoder: CTC prefix search over a stream, with a language model, hot words and stable text.
 
-The algorithm is in `asr.beam_search`; this class owns its memory. What is older than ``max_delay_steps``
+The algorithm is in `asr.search.beam_search`; this class owns its memory. What is older than ``max_delay_steps``
 is settled every few steps: hypotheses that differ there are given up, and the text goes from the prefix
 tree to a list. So a step costs the same however long the utterance, and memory grows by its text alone.
 """
@@ -13,13 +13,13 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from asr import beam_search as core
-from asr.beam_search import CANDIDATE, HYPOTHESIS, MARK, NODE, TOKEN, Search, Tokens
-from asr.decoder import DecoderOptions, Hypothesis
 from asr.errors import ConfigError
-from asr.hotwords import HotWord, build_automaton
 from asr.lm import LanguageModel
-from asr.tokens import Tokenizer
+from asr.search import beam_search as core
+from asr.search.beam_search import CANDIDATE, HYPOTHESIS, MARK, NODE, TOKEN, Search, Tokens
+from asr.search.decoder import DecoderOptions, Hypothesis
+from asr.search.hotwords import HotWord, build_automaton
+from asr.text.tokens import Tokenizer
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
@@ -27,7 +27,7 @@ _NO_LM = LanguageModel.empty()
 
 
 class BeamDecoder:
-    """See `asr.decoder.Decoder`.
+    """See `asr.search.decoder.Decoder`.
 
     Args:
         options: how to search.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.beam_search import HotArrays
 from asr.errors import ConfigError, DataError
-from asr.tokens import Tokenizer
+from asr.search.beam_search import HotArrays
+from asr.text.tokens import Tokenizer
 
 DEFAULT_BOOST = 4.0
 

@@ -1,6 +1,6 @@
 """The word decoder: CTC beam search over a stream of phonemes, with a lexicon, a language model and hot words.
 
-The algorithm is in `asr.word_search`; this class owns its memory. What is older than ``max_delay_steps``
+The algorithm is in `asr.search.word_search`; this class owns its memory. What is older than ``max_delay_steps``
 is settled every few steps: hypotheses that differ there are given up, and the words go from the search's nodes
 to a list. So a step costs the same however long the utterance, and memory grows by its text alone.
 """
@@ -14,13 +14,13 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from asr import word_search as core
-from asr.decoder import DecoderOptions, HeardWord, Reading
-from asr.hot_phrases import HotPhrases, Pronounce, build_phrases
-from asr.hotwords import HotWord
-from asr.lexicon_tree import LexiconTree
 from asr.lm import LanguageModel
-from asr.word_search import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search import word_search as core
+from asr.search.decoder import DecoderOptions, HeardWord, Reading
+from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
+from asr.search.hotwords import HotWord
+from asr.search.lexicon_tree import LexiconTree
+from asr.search.word_search import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter

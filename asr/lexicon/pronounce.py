@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from asr.errors import DataError
-from asr.g2p import GraphemeToPhoneme, check_word
-from asr.lexicon import MOST
-from asr.phonemes import Pronunciation
-from asr.word_forms import derive
+from asr.lexicon.g2p import GraphemeToPhoneme, check_word
+from asr.lexicon.lexicon import MOST
+from asr.lexicon.phonemes import Pronunciation
+from asr.lexicon.word_forms import derive
 
 _LEAST_PROBABILITY = 0.15  # of a further pronunciation that the grapheme model gives
 

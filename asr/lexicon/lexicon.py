@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from asr.compiler import jit
 from asr.errors import DataError, ModelError
-from asr.phonemes import PHONEMES, Pronunciation, decode_phonemes, encode_phonemes
+from asr.lexicon.phonemes import PHONEMES, Pronunciation, decode_phonemes, encode_phonemes
 
 MOST = 4  # pronunciations of a word
 _FORMAT = "1"
@@ -40,7 +40,7 @@ class LexiconArrays(NamedTuple):
 class Lexicon(Mapping[str, tuple[Pronunciation, ...]]):
     """Words, sorted by their UTF-8 bytes, and their pronunciations, most usual first. Never changes.
 
-    ``lexicon["tomato"]`` is a tuple of tuples of phoneme ids (`asr.phonemes`).
+    ``lexicon["tomato"]`` is a tuple of tuples of phoneme ids (`asr.lexicon.phonemes`).
     """
 
     def __init__(self, entries: Mapping[str, Sequence[Pronunciation]]) -> None:

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from asr.errors import DataError, ModelError
-from asr.g2p_ngram import MOST_PHONEMES, NgramArrays, fits_together, search
-from asr.phonemes import IDS, Pronunciation, encode_phonemes
+from asr.lexicon.g2p_ngram import MOST_PHONEMES, NgramArrays, fits_together, search
+from asr.lexicon.phonemes import IDS, Pronunciation, encode_phonemes
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 SEPARATOR = "."  # between a graphone's letter and its phonemes: x.K.S

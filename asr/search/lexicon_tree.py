@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.errors import DataError
-from asr.lexicon import Lexicon
+from asr.lexicon.lexicon import Lexicon
+from asr.lexicon.phonemes import TOKENS
 from asr.lm import LanguageModel
 from asr.lm.table import SPECIAL
-from asr.phonemes import TOKENS
 
 PLACE = np.dtype(  # 16 bytes, so that a place is never cut by the edge of a cache line
     [

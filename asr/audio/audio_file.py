@@ -1,7 +1,7 @@
 """Any audio or video file as a stream of mono blocks, in constant memory.
 
 PyAV carries FFmpeg's demuxers and decoders inside its wheel, so nothing needs to be installed on the
-system. The file's own sample rate is kept: `asr.resample` changes it, the same way for files and
+system. The file's own sample rate is kept: `asr.audio.resample` changes it, the same way for files and
 live audio.
 """
 

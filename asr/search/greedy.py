@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.decoder import Hypothesis
+from asr.search.decoder import Hypothesis
 
 
 class GreedyDecoder:
-    """See `asr.decoder.Decoder`. All its text is stable: a later step never changes an earlier token."""
+    """See `asr.search.decoder.Decoder`. All its text is stable: a later step never changes an earlier token."""
 
     def __init__(self, blank: int = 0) -> None:
         self._blank = blank

@@ -1,7 +1,7 @@
 """What a decoder is: log-probabilities in, the words so far out, in steps of any size.
 
-`asr.word_beam` implements `WordDecoder`. `asr.greedy` and `asr.beam` are `TokenDecoder`s, which give letters or word
-pieces; `asr.words.TokenReader` makes words of those. A decoder belongs to one stream and holds all of its state.
+`word_beam` implements `WordDecoder`. `greedy` and `beam` are `TokenDecoder`s, which give letters or word pieces;
+`words.TokenReader` makes words of those. A decoder belongs to one stream and holds all of its state.
 """
 
 from __future__ import annotations

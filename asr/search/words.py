@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.decoder import HeardWord, Hypothesis, Reading, TokenDecoder
 from asr.events import Word
-from asr.tokens import Tokenizer
+from asr.search.decoder import HeardWord, Hypothesis, Reading, TokenDecoder
+from asr.text.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class WordBuilder:
 
 
 class TokenReader:
-    """Makes a decoder of words of one whose tokens are letters or word pieces. See `asr.decoder.WordDecoder`."""
+    """Makes a decoder of words of one whose tokens are letters or word pieces. See `asr.search.decoder.WordDecoder`."""
 
     def __init__(self, decoder: TokenDecoder, tokenizer: Tokenizer) -> None:
         self.decoder = decoder

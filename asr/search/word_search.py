@@ -1,7 +1,7 @@
 """The compiled core of the word search: one step of CTC beam search over a lexicon's tree and a language model.
 
 Everything lives in flat arrays that the caller owns, so that the code compiles once, releases the
-interpreter's lock and allocates nothing while it runs. `asr.word_beam` owns the arrays and says what they mean
+interpreter's lock and allocates nothing while it runs. `asr.search.word_beam` owns the arrays and says what they mean
 to a user; this file is the algorithm.
 
     hypotheses (at most ``beam``)     each the words so far, a node, and a place in the tree of pronunciations, where
@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import jit
-from asr.lexicon_tree import TreeArrays
 from asr.lm.lookup import LmArrays, score_and_advance
+from asr.search.lexicon_tree import TreeArrays
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
 _jit = jit(_nrt=False)
@@ -132,7 +132,7 @@ Rows = np.recarray[Any, Any]
 
 
 class HotArrays(NamedTuple):
-    """What follows all hot phrases at once: see `asr.hot_phrases`. State 0 has begun none, state 1 is outside."""
+    """What follows all hot phrases at once: see `hot_phrases`. State 0 has begun none, state 1 is outside."""
 
     next: np.ndarray  # int32 (states, tokens): the state after one more token of a word
     lent: np.ndarray  # float64 (states,): lent to a phrase that is not complete yet

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from asr.phonemes import IDS, VOWELS, Pronunciation, encode_phonemes
+from asr.lexicon.phonemes import IDS, VOWELS, Pronunciation, encode_phonemes
 
 Lookup = Callable[[str], Sequence[Pronunciation]]  # pronunciations of a word, most usual first; none if unknown
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from asr.errors import DataError
-from asr.tokens import BLANK
+from asr.text.tokens import BLANK
 
 Pronunciation: TypeAlias = tuple[int, ...]  # phoneme ids, 1 to 39
 

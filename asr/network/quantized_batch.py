@@ -1,7 +1,7 @@
 """The 8-bit network for many streams at once: the kernel's arithmetic with a matrix library's speed.
 
-`asr.quantized` multiplies vector by vector, in code for any CPU. Here the rows of all streams go through one integer
-matrix product: our own for AVX-512 VNNI (`asr.vnni`, for a single stream too), else `torch._int_mm`, which uses AMX.
+`quantized_kernel` multiplies vector by vector, in code for any CPU. Here the rows of all streams go through one integer
+matrix product: our own for AVX-512 VNNI (`vnni`, for a single stream too), else `torch._int_mm`, which uses AMX.
 Its sums are exact integers too, and between the products stands the other kernel's own arithmetic, so every stream's
 result is the same in every bit as from that.
 """
@@ -13,10 +13,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from asr import vnni
 from asr.compiler import jit
-from asr.model import MEMORY_FRAMES
-from asr.quantized import Array, QuantizedModel, _cell, _normalize, _to_integers
+from asr.network import vnni
+from asr.network.model import MEMORY_FRAMES
+from asr.network.quantized_kernel import normalize, to_integers, update_cell
+from asr.network.quantized_weights import Array, QuantizedWeights
 
 _Product = Callable[[Array], Array]  # rows (n, inputs) int8 to exact sums (n, outputs or more) int32
 _LEAST_BATCH = 2  # below this many streams the other kernel is faster than torch's product
@@ -44,17 +45,17 @@ def _works() -> bool:
 
 
 class BatchKernel:
-    """The weights of a `QuantizedModel`, laid out for matrix products. Holds only constants."""
+    """The weights, laid out for matrix products. Holds only constants."""
 
-    def __init__(self, model: QuantizedModel) -> None:
-        self._model = model
-        self._conv1 = _product(model._conv1.weight)
-        self._conv2 = _product(model._conv2.weight)
-        self._blocks = [_product(weight) for weight in model._blocks.weight]
-        self._inputs = [_product(weight) for weight in model._inputs.weight]
-        self._memory = [_product(weight) for weight in model._memory.weight]
-        self._output = _product(model._output.weight)
-        self._letters = _product(model._letters.weight)
+    def __init__(self, weights: QuantizedWeights) -> None:
+        self._weights = weights
+        self._conv1 = _product(weights.conv1.weight)
+        self._conv2 = _product(weights.conv2.weight)
+        self._blocks = [_product(weight) for weight in weights.blocks.weight]
+        self._inputs = [_product(weight) for weight in weights.inputs.weight]
+        self._memory = [_product(weight) for weight in weights.memory.weight]
+        self._output = _product(weights.output.weight)
+        self._letters = _product(weights.letters.weight)
 
     def advance(
         self,
@@ -67,32 +68,32 @@ class BatchKernel:
         c: Array,
         logits: Array,
     ) -> None:
-        """As `asr.quantized._advance`: the state is updated in place, the logits are written."""
-        m = self._model
+        """As `quantized_kernel.advance`: the state is updated in place, the logits are written."""
+        m = self._weights
         batch, length, mels = frames.shape
         steps, layers, width = length // 3, h.shape[1], h.shape[2]
-        channels = m._conv1.weight.shape[0]
+        channels = m.conv1.weight.shape[0]
         rows = _Rows(batch * length, 3 * mels)
-        _first_rows(frames, mean, count, past, m._scale, rows.values, rows.scale)
+        _first_rows(frames, mean, count, past, m.scale, rows.values, rows.scale)
         y = np.empty((batch * length, channels), np.float32)
-        _finish(rows.times(self._conv1), m._conv1.scale, m._conv1.bias, rows.scale, y)
+        _finish(rows.times(self._conv1), m.conv1.scale, m.conv1.bias, rows.scale, y)
         rows = _Rows(batch * steps, 3 * channels)
         _rectified_rows(y.reshape(batch * steps, 3 * channels), rows.values, rows.scale)
         z = np.empty((batch * steps, width), np.float32)
-        _finish(rows.times(self._conv2), m._conv2.scale, m._conv2.bias, rows.scale, z)
+        _finish(rows.times(self._conv2), m.conv2.scale, m.conv2.bias, rows.scale, z)
         z = z.reshape(batch, steps, width)
         history = steps_past.shape[2]
         rows = _Rows(batch * steps, (history + 1) * width)
         x = np.empty((batch, history + steps, width), np.float32)
         for k, weight in enumerate(self._blocks):
-            b = m._blocks
+            b = m.blocks
             before = np.ascontiguousarray(steps_past[:, k])
             _block_rows(b.norm_weight[k], b.norm_bias[k], before, z, x, rows.values, rows.scale)
             steps_past[:, k] = x[:, steps:]
-            _add_block(x, rows.times(weight), b.scale[k], b.bias[k], rows.scale, m._delays[k], z)
+            _add_block(x, rows.times(weight), b.scale[k], b.bias[k], rows.scale, m.delays[k], z)
         rows, turn = _Rows(batch * steps, width), _Rows(batch, width)
         for layer in range(layers):
-            i, mem = m._inputs, m._memory
+            i, mem = m.inputs, m.memory
             _normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], rows.values, rows.scale)
             gx = rows.times(self._inputs[layer])
             # Rows of one layer side by side: loops over them are compiled for that.
@@ -107,10 +108,10 @@ class BatchKernel:
                     hidden, cell, z, t,
                 )  # fmt: skip
             h[:, layer], c[:, layer] = hidden, cell
-        _normed_rows(z, m._norm[0], m._norm[1], rows.values, rows.scale)
+        _normed_rows(z, m.norm[0], m.norm[1], rows.values, rows.scale)
         written = logits.reshape(batch * steps, -1)
-        whole = written.shape[1] == len(m._output.weight)
-        output, turned = (m._output, self._output) if whole else (m._letters, self._letters)
+        whole = written.shape[1] == len(m.output.weight)
+        output, turned = (m.output, self._output) if whole else (m.letters, self._letters)
         _finish(rows.times(turned), output.scale, output.bias, rows.scale, written)
 
 
@@ -146,7 +147,7 @@ def _product(weight: Array) -> _Product:
 @jit()
 def _rows_of(x, values, scale):  # type: ignore[no-untyped-def]
     for n in range(x.shape[0]):
-        scale[n] = _to_integers(x[n], values[n])
+        scale[n] = to_integers(x[n], values[n])
 
 
 @jit()
@@ -154,12 +155,12 @@ def _rectified_rows(x, values, scale):  # type: ignore[no-untyped-def]
     for n in range(x.shape[0]):
         for i in range(x.shape[1]):
             x[n, i] = max(x[n, i], np.float32(0.0))
-        scale[n] = _to_integers(x[n], values[n])
+        scale[n] = to_integers(x[n], values[n])
 
 
 @jit()
 def _finish(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
-    """As the end of `asr.quantized._product`."""
+    """As the end of `quantized_kernel._product`."""
     for n in range(total.shape[0]):
         _scaled(total[n], scale, bias, x_scale[n], out[n])
 
@@ -172,7 +173,7 @@ def _scaled(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
 
 @jit()
 def _first_rows(frames, mean, count, past, scale, values, row_scale):  # type: ignore[no-untyped-def]
-    """As the beginning of `asr.quantized._first_convolutions`."""
+    """As the beginning of `quantized_kernel._first_convolutions`."""
     batch, length, mels = frames.shape
     history = past.shape[1]
     x = np.empty((history + length, mels), np.float32)
@@ -186,12 +187,12 @@ def _first_rows(frames, mean, count, past, scale, values, row_scale):  # type: i
         past[b] = x[length:]
         for t in range(length):
             n = b * length + t
-            row_scale[n] = _to_integers(x[t : t + 3].reshape(3 * mels), values[n])
+            row_scale[n] = to_integers(x[t : t + 3].reshape(3 * mels), values[n])
 
 
 @jit()
 def _block_rows(norm_weight, norm_bias, past, z, x, values, row_scale):  # type: ignore[no-untyped-def]
-    """As the beginning of `asr.quantized._block`."""
+    """As the beginning of `quantized_kernel._block`."""
     batch, steps, width = z.shape
     history = past.shape[1]
     normed = np.empty((history + steps, width), np.float32)
@@ -199,15 +200,15 @@ def _block_rows(norm_weight, norm_bias, past, z, x, values, row_scale):  # type:
         x[b, :history] = past[b]
         x[b, history:] = z[b]
         for t in range(history + steps):
-            _normalize(x[b, t], norm_weight, norm_bias, normed[t])
+            normalize(x[b, t], norm_weight, norm_bias, normed[t])
         for t in range(steps):
             n = b * steps + t
-            row_scale[n] = _to_integers(normed[t : t + history + 1].reshape((history + 1) * width), values[n])
+            row_scale[n] = to_integers(normed[t : t + history + 1].reshape((history + 1) * width), values[n])
 
 
 @jit()
 def _add_block(x, total, scale, bias, x_scale, delay, z):  # type: ignore[no-untyped-def]
-    """As the end of `asr.quantized._block`."""
+    """As the end of `quantized_kernel._block`."""
     batch, steps, width = z.shape
     history = x.shape[1] - steps
     out = np.empty(width, np.float32)
@@ -226,8 +227,8 @@ def _normed_rows(z, norm_weight, norm_bias, values, row_scale):  # type: ignore[
     for b in range(batch):
         for t in range(steps):
             n = b * steps + t
-            _normalize(z[b, t], norm_weight, norm_bias, normed)
-            row_scale[n] = _to_integers(normed, values[n])
+            normalize(z[b, t], norm_weight, norm_bias, normed)
+            row_scale[n] = to_integers(normed, values[n])
 
 
 @jit()
@@ -242,6 +243,6 @@ def _turn_cells(  # type: ignore[no-untyped-def]
         n = b * steps + t
         _scaled(x_total[n], x_scale, x_bias, x_row_scale[n], gx)
         _scaled(h_total[b], h_scale, h_bias, h_row_scale[b], gh)
-        _cell(code, gx, gh, h[b], c[b])
+        update_cell(code, gx, gh, h[b], c[b])
         for i in range(width):
             z[b, t, i] += h[b, i]

@@ -1,0 +1,1 @@
+"""Audio: bytes and files to float32 samples at the network's rate."""

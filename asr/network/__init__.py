@@ -1,0 +1,1 @@
+"""The network: samples to features, features to logits."""
