@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from asr.cli.first_use import notice
-from asr.cli.formats import FORMATS
 from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
 from asr.decoder import with_beam
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
+from asr.formats import FORMATS
 from asr.hotwords import HotWord
 
 if TYPE_CHECKING:
