@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from asr.cli.first_use import notice
-from asr.cli.formats import FORMATS
 from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
+from asr.formats import FORMATS
 from asr.search.decoder import with_beam
 from asr.search.hotwords import HotWord
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hmac
+import json
 import signal
 import ssl
 import sys
-from collections import Counter
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import torch
@@ -21,14 +23,20 @@ from websockets.http11 import Request, Response
 from asr.errors import AsrError, ConfigError
 from asr.recognizer import Recognizer
 
+from .access import may_ask, may_enter
 from .codec import Codec, ProtocolError
 from .connection import Connection
 from .deepgram import DeepgramCodec
+from .front import Front
+from .http import HttpConnection
 from .logs import log_event
 from .native import NativeCodec
+from .openai_api import HttpError, models
 from .options import ServerOptions
 from .pages import HEADERS, load_pages
+from .places import Places
 from .scheduler import Scheduler
+from .transcribing import Transcribing
 from .vosk import VoskCodec
 
 _BEAT_S = 0.05
@@ -43,6 +51,10 @@ CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
     "/v1/listen": DeepgramCodec,
 }
 
+_TRANSCRIPTIONS = "/v1/audio/transcriptions"
+_TOKEN_NEEDED = "a token is needed: send Authorization: Bearer TOKEN"
+_FOREIGN = "pages of this origin may not connect: see asr serve --origin"
+
 
 class App:
     """Serves connections until it is told to stop."""
@@ -50,9 +62,9 @@ class App:
     def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
         self._options = options
         self._scheduler = Scheduler(recognizer)
-        self._connections: dict[Connection, str] = {}
-        self._addresses: Counter[str] = Counter()
-        self._seen = self._refused = 0
+        self._places = Places(self._scheduler, options)
+        self._sockets: weakref.WeakSet[Front | HttpConnection] = weakref.WeakSet()
+        self._since_s = int(time.time())
         self._stop = asyncio.Event()
         self._pages = load_pages()
         self._late_s = self._latest_s = 0.0  # of the event loop: lately, and ever
@@ -77,6 +89,7 @@ class App:
                 max_queue=4,
                 open_timeout=options.handshake_s,
                 server_header=None,
+                create_connection=self._front,  # type: ignore[arg-type]  # it may be a wrapper
             )
         except OSError as error:
             self._scheduler.stop()
@@ -87,9 +100,9 @@ class App:
         watching = asyncio.create_task(self._watch_loop())
         await self._stop.wait()
         watching.cancel()
-        log_event("stopping", connections=len(self._connections))
+        log_event("stopping", connections=len(self._places.guests))
         await self._drain(server)
-        log_event("stopped", unfinished=len(self._connections))
+        log_event("stopped", unfinished=len(self._places.guests))
 
     async def _watch_loop(self) -> None:
         """Measure how long the event loop is held up: then no connection is heard or answered."""
@@ -102,10 +115,12 @@ class App:
 
     async def _drain(self, server: Server) -> None:
         server.close(close_connections=False)
-        await asyncio.gather(*(connection.drain() for connection in self._connections))
+        await asyncio.gather(*(guest.drain() for guest in self._places.guests))
         end = asyncio.get_running_loop().time() + self._options.drain_s
-        while self._connections and asyncio.get_running_loop().time() < end:
+        while self._places.guests and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.02)
+        for socket in list(self._sockets):
+            socket.abort()
         server.close()
         await server.wait_closed()
         self._scheduler.stop()
@@ -114,71 +129,64 @@ class App:
         """Answer plain HTTP, and refuse what must not become a connection."""
         path = urlsplit(request.path).path
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return self._page(socket, path)
+            return self._page(socket, request, path)
         if path not in CODECS:
             paths = ", ".join(CODECS)
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
-        if not self._allowed(request):
-            return socket.respond(HTTPStatus.UNAUTHORIZED, "a token is needed: send Authorization: Bearer TOKEN\n")
-        if not self._welcome(request):
-            return socket.respond(
-                HTTPStatus.FORBIDDEN, "pages of this origin may not connect: see asr serve --origin\n"
-            )
-        address, load, o = _address(socket), self._scheduler.load(), self._options
-        full = None
-        if len(self._connections) >= o.max_connections or self._addresses[address] >= o.max_per_address:
-            full = "too many connections"
-        elif load.lag_s > o.max_lag_s:
-            full = "this machine is fully used"
+        if not may_enter(self._options, request.headers.get("Authorization", ""), request.path):
+            return socket.respond(HTTPStatus.UNAUTHORIZED, f"{_TOKEN_NEEDED}\n")
+        if not may_ask(self._options, request.headers.get_all("Origin"), request.headers.get_all("Host")):
+            return socket.respond(HTTPStatus.FORBIDDEN, f"{_FOREIGN}\n")
         try:
             _codec(request)
         except ProtocolError as error:
             return socket.respond(HTTPStatus.BAD_REQUEST, f"{error}\n")
-        if full is not None or self._stop.is_set():
-            self._refused += 1
-            log_event("refused", address=address, reason=full or "stopping")
-            return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{full or 'the server is stopping'}: try later\n")
+        if (full := self._full(_address(socket))) is not None:
+            return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{full}: try later\n")
         return None
 
-    def _allowed(self, request: Request) -> bool:
-        if self._options.token is None:
-            return True
-        presented = request.headers.get("Authorization", "").partition(" ")[2]
-        if not presented:  # browsers cannot set headers
-            presented = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
-        return hmac.compare_digest(presented.encode(), self._options.token.encode())
+    def _full(self, address: str) -> str | None:
+        """Why nobody more of this address is let in, which is then in the log; None if they are."""
+        full = "the server is stopping" if self._stop.is_set() else self._places.full(address)
+        if full is not None:
+            self._places.refused += 1
+            log_event("refused", address=address, reason=full)
+        return full
 
-    def _welcome(self, request: Request) -> bool:
-        """Whether a browser's page, if it is one that asks, is of an origin that may: our own page always may."""
-        if not self._options.origins:
-            return True
-        hosts = request.headers.get_all("Host")
-        origins = request.headers.get_all("Origin")
-        return all(o in self._options.origins or o.partition("://")[2] in hosts for o in origins)
-
-    def _page(self, socket: ServerConnection, path: str) -> Response:
+    def _page(self, socket: ServerConnection, request: Request, path: str) -> Response:
         if path == "/healthz":
             return socket.respond(HTTPStatus.OK, "ok\n")
         if path == "/readyz":
-            load = self._scheduler.load()
-            ready = not self._stop.is_set() and load.lag_s <= self._options.max_lag_s
+            ready = not self._stop.is_set() and self._places.able
             status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
             return socket.respond(status, "ready\n" if ready else "not ready\n")
         if path == "/metrics":
             return socket.respond(HTTPStatus.OK, self._metrics())
         if path in self._pages:
             page = self._pages[path]
-            headers = {**HEADERS, "Content-Type": page.content_type, "Content-Length": str(len(page.body))}
-            return Response(200, "OK", Headers({**headers, "Connection": "close"}), page.body)
+            return _response(HTTPStatus.OK, page.content_type, page.body, HEADERS)
+        if path == "/v1/models" or path.startswith("/v1/models/"):
+            return self._models(request, path)
+        if path == _TRANSCRIPTIONS:
+            error = HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes POST alone")
+            return _response(error.status, "application/json", error.body)
         return socket.respond(HTTPStatus.NOT_FOUND, "nothing is served here: see / and /healthz\n")
+
+    def _models(self, request: Request, path: str) -> Response:
+        try:
+            self._admit(request.headers.get("Authorization", ""), request.path, [], [])
+            body = json.dumps(models(path, self._since_s)).encode()
+        except HttpError as error:
+            return _response(error.status, "application/json", error.body)
+        return _response(HTTPStatus.OK, "application/json", body)
 
     def _metrics(self) -> str:
         load = self._scheduler.load()
         values = {
-            "asr_connections": ("gauge", len(self._connections)),
+            "asr_connections": ("gauge", len(self._places.guests)),
             "asr_streams": ("gauge", load.streams),
-            "asr_connections_total": ("counter", self._seen),
-            "asr_refused_total": ("counter", self._refused),
+            "asr_connections_total": ("counter", self._places.seen),
+            "asr_refused_total": ("counter", self._places.refused),
             "asr_engine_busy_ratio": ("gauge", round(load.busy, 4)),
             "asr_event_loop_late_seconds": ("gauge", round(self._late_s, 4)),
             "asr_event_loop_late_seconds_max": ("gauge", round(self._latest_s, 4)),
@@ -190,17 +198,46 @@ class App:
         assert socket.request is not None
         codec = _codec(socket.request)
         connection, address = Connection(socket, codec, self._scheduler, self._options), _address(socket)
-        self._connections[connection] = address
-        self._addresses[address] += 1
-        self._seen += 1
         log_event("opened", connection=connection.number, address=address, path=urlsplit(socket.request.path).path)
-        try:
+        with self._places.taken(connection, address):
             await connection.run()
-        finally:
-            del self._connections[connection]
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+
+    def _front(self, *arguments: Any, **settings: Any) -> Front:
+        front = Front(ServerConnection(*arguments, **settings), self._http, self._options.handshake_s)
+        self._sockets.add(front)
+        return front
+
+    def _http(self) -> HttpConnection:
+        connection = HttpConnection(self._serve_http, self._options.handshake_s, self._options.idle_s)
+        self._sockets.add(connection)
+        return connection
+
+    async def _serve_http(self, http: HttpConnection) -> None:
+        """Answer a request that websockets does not know. Raises HttpError."""
+        path = urlsplit(http.target).path
+        if path != _TRANSCRIPTIONS:
+            message = f"nothing takes {http.method} at {path}: POST {_TRANSCRIPTIONS} does"
+            raise HttpError(HTTPStatus.NOT_FOUND, "not_found", message)
+        if http.method != "POST":
+            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes POST alone")
+        self._admit(http.header("authorization"), http.target, http.headers("origin"), http.headers("host"))
+        if (full := self._full(http.address)) is not None:
+            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "server_busy", f"{full}: try later")
+        transcribing = Transcribing(http, self._scheduler, self._options)
+        with self._places.taken(transcribing, http.address):
+            await transcribing.run()
+
+    def _admit(self, authorization: str, target: str, origins: list[str], hosts: list[str]) -> None:
+        """Raise HttpError if the client may not ask."""
+        if not may_enter(self._options, authorization, target):
+            raise HttpError(HTTPStatus.UNAUTHORIZED, "invalid_api_key", _TOKEN_NEEDED)
+        if not may_ask(self._options, origins, hosts):
+            raise HttpError(HTTPStatus.FORBIDDEN, "forbidden", _FOREIGN)
+
+
+def _response(status: HTTPStatus, content_type: str, body: bytes, more: Mapping[str, str] | None = None) -> Response:
+    headers = {**(more or {}), "Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"}
+    return Response(status, status.phrase, Headers(headers), body)
 
 
 def _codec(request: Request) -> Codec:

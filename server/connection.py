@@ -19,7 +19,7 @@ from .options import ServerOptions
 from .outbox import Outbox
 from .scheduler import Job, Scheduler
 
-_numbers = itertools.count(1)
+next_number = itertools.count(1).__next__  # names a connection in this process's log
 _NORMAL, _GOING_AWAY, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1001, 1008, 1011, 1013
 _BYTES = {"s16le": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 _MOST_QUEUED = 200  # commands per stream, for clients that send in tiny pieces
@@ -30,7 +30,7 @@ class Connection:
     """Runs one connection from its first message to its close."""
 
     def __init__(self, socket: ServerConnection, codec: Codec, scheduler: Scheduler, options: ServerOptions) -> None:
-        self.number = next(_numbers)  # names the connection in this process's log
+        self.number = next_number()
         self._socket = socket
         self._codec = codec
         self._scheduler = scheduler

@@ -24,12 +24,13 @@ class ServerOptions:
     max_connections: int = 500  # more get 503
     max_per_address: int = 100  # connections of one address; more get 503
     max_message_bytes: int = 1 << 20  # larger ones close the connection with 1009
+    max_upload_bytes: int = 1 << 30  # of a request with a file; larger ones get 413
     max_queued_s: float = 2.0  # of audio per stream; then its socket is not read
     max_lag_s: float = 0.5  # that audio may wait for the engine; above it, new connections get 503
     max_unsent: int = 1_000  # messages to a client that does not read; more close the connection with 1013
     handshake_s: float = 10.0  # for a client to ask for its connection
     idle_s: float = 60.0  # without a message from the client, the connection is closed
-    max_duration_s: float = 24 * 3600.0  # of a connection
+    max_duration_s: float = 24 * 3600.0  # of a connection, and of an uploaded file
     log_transcripts: bool = False  # write what was said to the log
     drain_s: float = 5.0  # for streams to finish when the server is told to stop
 

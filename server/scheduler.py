@@ -24,6 +24,7 @@ from asr.recognizer import Recognizer
 from asr.stream import Stream
 
 from .codec import Audio, Command, End, Flush, Outcome, SetHotWords, Settings
+from .lag import Lag
 from .logs import log_event
 
 _MEMORY_S = 2.0  # over which the load is averaged
@@ -38,7 +39,7 @@ class Load:
 
     streams: int
     busy: float  # share of the recent time that it worked, 0 to 1; one client that sends fast can make it 1
-    lag_s: float  # how long commands have waited lately: what tells that the machine cannot keep up
+    lag_s: float  # how long commands wait at the least, lately: what tells that the machine cannot keep up
 
 
 class Job:
@@ -71,13 +72,14 @@ class Scheduler:
         self._active: dict[Job, None] = {}  # jobs that have something to do, in the order they came
         self._jobs: set[Job] = set()
         self._stopping = False
-        self._busy = self._lag_s = 0.0
+        self._busy = 0.0
+        self._lag = Lag()
         self._measured_at = time.monotonic()
         self._stepped_at = 0.0  # when the last step began
         self._live: set[int] = set()  # ids of jobs advanced since the window began
         self._live_before = 0  # in the window before
         self._window_at = 0.0
-        self._waited_s = 0.0  # longest wait of a command that this step has begun
+        self._waited_s = -1.0  # longest wait of a command that this step has begun; negative: it began none
         self._thread = threading.Thread(target=self._run, name="asr-scheduler", daemon=True)
         self._thread.start()
 
@@ -101,8 +103,9 @@ class Scheduler:
 
     def load(self) -> Load:
         with self._changed:
-            faded = math.exp(-(time.monotonic() - self._measured_at) / _MEMORY_S)
-            return Load(len(self._jobs), self._busy * faded, self._lag_s * faded)
+            now = time.monotonic()
+            faded = math.exp(-(now - self._measured_at) / _MEMORY_S)
+            return Load(len(self._jobs), self._busy * faded, self._lag.seconds(now))
 
     def stop(self) -> None:
         """End the thread; what is queued is dropped."""
@@ -165,8 +168,10 @@ class Scheduler:
         now = time.monotonic()
         faded = math.exp(-(now - self._measured_at) / _MEMORY_S)
         self._busy = self._busy * faded + (1 - math.exp(-(now - busy_from) / _MEMORY_S))
-        self._lag_s, self._measured_at = max(self._lag_s * faded, self._waited_s), now
-        self._waited_s = 0.0
+        self._measured_at = now
+        if self._waited_s >= 0:
+            self._lag.note(now, self._waited_s)
+        self._waited_s = -1.0
 
     def _step(self, jobs: list[Job]) -> list[tuple[Job, Outcome]]:
         outcomes: list[tuple[Job, Outcome]] = []

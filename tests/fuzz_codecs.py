@@ -10,6 +10,8 @@ import json
 from asr.server.app import CODECS
 from asr.server.codec import Audio, Command, End, Flush, Outcome, ProtocolError, Settings
 from asr.server.deepgram import DeepgramCodec
+from asr.server.openai_api import HttpError
+from asr.server.transcription import EventStream, TranscriptionCodec, render
 
 from asr import Alternative, Final, Partial, Word
 
@@ -59,8 +61,34 @@ def assert_usable(settings: Settings) -> None:
     assert 0 <= settings.alternatives <= 100
 
 
+def upload(pieces: list[bytes]) -> None:
+    """Let the codec of uploads take a body in pieces and answer it, with events as an engine might give."""
+    codec = TranscriptionCodec("multipart/form-data; boundary=B")
+    try:
+        for piece in pieces:
+            sound = codec.receive(piece)
+            assert codec.file_begun or not sound
+        codec.finish()
+    except HttpError as error:
+        assert json.loads(error.body)["error"]["message"]
+        return
+    assert_usable(codec.settings)
+    _, body = render(codec.wishes, [FINAL, FINAL], 1.0)
+    assert b"one" in body
+    stream = EventStream()
+    told = [stream.accept(event) for events in EVENTS for event in events]
+    deltas = [json.loads(data.removeprefix(b"data: "))["delta"] for data in told if data]
+    assert "".join(deltas) == json.loads(stream.end().removeprefix(b"data: "))["text"]
+
+
 def fuzz(data: bytes) -> None:
-    """Bytes as a conversation: the first chooses the path; 0xFF parts messages, whose first byte says of what kind."""
+    """Bytes as a conversation: the first chooses the path; 0xFF parts messages, whose first byte says of what kind.
+
+    A first byte of 0xFE chooses an upload, in pieces.
+    """
+    if data[:1] == b"\xfe":
+        upload(data[1:].split(b"\xff"))
+        return
     path = sorted(CODECS)[data[0] % len(CODECS)] if data else "/"
     messages: list[str | bytes] = []
     for part in data[1:].split(b"\xff"):

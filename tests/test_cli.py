@@ -12,11 +12,11 @@ import urllib.request
 
 import numpy as np
 import pytest
-from asr.cli.formats import FORMATS, captions
 from asr.cli.main import main
 from audio_files import write_audio
 
 from asr.events import Final, Word
+from asr.formats import FORMATS, captions
 
 
 def run(*arguments: object, stdin: bytes | None = None, cwd=None) -> subprocess.CompletedProcess[str]:

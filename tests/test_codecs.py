@@ -8,7 +8,7 @@ import pytest
 from asr.server import vosk
 from asr.server.app import CODECS
 from asr.server.codec import ProtocolError
-from fuzz_codecs import converse, fuzz
+from fuzz_codecs import converse, fuzz, upload
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -70,3 +70,23 @@ def test_vosk_s_partials_are_written_as_its_other_messages() -> None:
     """The fast way to write a partial gives what the encoder gives."""
     for text in ("", "one two", 'quote " and \\ and \n', "naïve ☃"):
         assert vosk._partial(text) == vosk._dump({"partial": text})
+
+
+FIELDS = st.tuples(
+    st.sampled_from(["file", "stream", "response_format", "keywords[]", "timestamp_granularities[]", "model", "x"])
+    | st.text(max_size=4),
+    st.booleans(),
+    st.sampled_from(["true", "srt", "verbose_json", "word", "nan", ""]) | st.text(max_size=8),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FIELDS, max_size=5), st.booleans(), st.integers(1, 40), st.binary(max_size=20))
+def test_no_upload_breaks_the_codec(fields, whole: bool, size: int, junk: bytes) -> None:
+    """Fields of any name and value, in pieces of any size, whole or not: an answer or a reason."""
+    body = b""
+    for name, is_file, value in fields:
+        file = '; filename="a"' if is_file else ""
+        body += f'--B\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n{value}\r\n'.encode()
+    body += b"--B--\r\n" if whole else junk
+    upload([body[begin : begin + size] for begin in range(0, len(body), size)])

@@ -46,7 +46,9 @@ class AudioFile:
         try:
             # The `file:` prefix keeps names with a colon from being read as a network address.
             target = f"file:{source}" if isinstance(source, (str, Path)) else source
-            self._container = av.open(target, mode="r", metadata_errors="replace")
+            # What comes from elsewhere may be a list of addresses: nothing that it names is opened.
+            options = {} if isinstance(source, (str, Path)) else {"protocol_whitelist": "none"}
+            self._container = av.open(target, mode="r", metadata_errors="replace", options=options)
         except (av.FFmpegError, ValueError, OSError, EOFError) as error:
             raise AudioError(f"{self.name}: not readable as audio ({_reason(error)}): {_WANTED}") from error
         streams = self._container.streams.audio

@@ -1,0 +1,55 @@
+"""Who is connected, and whether there is room for one more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from .options import ServerOptions
+from .scheduler import Scheduler
+
+
+class Guest(Protocol):
+    """Whoever has a stream here."""
+
+    async def drain(self) -> None:
+        """The server is stopping: finish."""
+
+
+class Places:
+    """Counts connections, all and by address."""
+
+    def __init__(self, scheduler: Scheduler, options: ServerOptions) -> None:
+        self._scheduler = scheduler
+        self._options = options
+        self._addresses: Counter[str] = Counter()
+        self.guests: set[Guest] = set()
+        self.seen = self.refused = 0
+
+    def full(self, address: str) -> str | None:
+        """Why somebody of this address cannot be let in; None if they can."""
+        o = self._options
+        if len(self.guests) >= o.max_connections or self._addresses[address] >= o.max_per_address:
+            return "too many connections"
+        return None if self.able else "this machine is fully used"
+
+    @property
+    def able(self) -> bool:
+        """Whether the engine keeps up."""
+        return self._scheduler.load().lag_s <= self._options.max_lag_s
+
+    @contextmanager
+    def taken(self, guest: Guest, address: str) -> Iterator[None]:
+        """Count somebody in as long as they are here."""
+        self.guests.add(guest)
+        self._addresses[address] += 1
+        self.seen += 1
+        try:
+            yield
+        finally:
+            self.guests.discard(guest)
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]

@@ -1,0 +1,213 @@
+"""One uploaded file: its request on one side, the decoder and a stream of the engine on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from http import HTTPStatus
+
+import numpy as np
+
+from asr.errors import AsrError
+from asr.events import Event, Final
+
+from .codec import Audio, End, Outcome
+from .connection import next_number
+from .http import HttpConnection
+from .logs import log_event
+from .openai_api import HttpError, bad_request
+from .options import ServerOptions
+from .scheduler import Job, Scheduler
+from .transcription import EventStream, TranscriptionCodec, render
+from .upload import Decoding, Pipe
+
+_AHEAD = 2  # blocks that the decoder gives on before the engine has heard them
+
+
+class Transcribing:
+    """Serves one request to `/v1/audio/transcriptions`."""
+
+    def __init__(self, http: HttpConnection, scheduler: Scheduler, options: ServerOptions) -> None:
+        self.number = next_number()
+        self._http, self._scheduler, self._options = http, scheduler, options
+        self._loop = asyncio.get_running_loop()
+        self._opened_at = self._loop.time()
+        self._job: Job | None = None
+        self._events: list[Event] = []  # that are not in a response yet
+        self._finals: list[Final] = []
+        self._news = asyncio.Event()
+        self._over = False  # the engine has heard all
+        self._failure: Exception | None = None  # of the engine, or of the server
+        self._damage: AsrError | None = None  # of the file
+        self._position_s = 0.0
+        self._room = threading.Semaphore(_AHEAD)
+        self._abandoned = False
+
+    async def run(self) -> None:
+        """Read the request, and respond. Raises HttpError, ClientGone."""
+        self._codec = TranscriptionCodec(self._http.header("content-type"))
+        declared = self._http.header("content-length")
+        if declared.isdigit():
+            self._check_size(int(declared))
+        self._pipe = Pipe()
+        log_event("opened", connection=self.number, address=self._http.address, path="/v1/audio/transcriptions")
+        status = "broken off"
+        try:
+            async with asyncio.timeout(self._options.max_duration_s):
+                await self._read()
+                await self._respond()
+            status = "200"
+        except HttpError as error:
+            status = str(int(error.status))
+            raise
+        except TimeoutError:
+            status = "408"
+            message = f"a request may take {self._options.max_duration_s:.0f} s"
+            raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "too_long", message) from None
+        finally:
+            self._abandon()
+            log_event(
+                "closed",
+                connection=self.number,
+                status=status,
+                open_s=round(self._loop.time() - self._opened_at, 3),
+                audio_s=round(self._position_s, 3),
+                finals=len(self._finals),
+            )
+
+    async def drain(self) -> None:
+        """The server is stopping: what is not all there yet is given up, the rest goes on until time is up."""
+        if not self._codec.whole:
+            self._fail(HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the server is stopping: try again"))
+
+    async def _read(self) -> None:
+        read_bytes = 0
+        decoding: Decoding | None = None
+        async for data in self._http.body():
+            read_bytes += len(data)
+            self._check_size(read_bytes)
+            if data and (sound := self._codec.receive(data)):
+                decoding = decoding or Decoding(self._pipe, self._take, self._decoded)
+                await self._pipe.write(sound)
+            self._check()
+        self._codec.finish()
+        if decoding is None:
+            raise bad_request("bad_audio", "the file is empty: record or copy it again", "file")
+        self._pipe.end()
+
+    async def _respond(self) -> None:
+        stream = EventStream() if self._codec.wishes.stream else None
+        while True:
+            self._news.clear()
+            self._check()
+            events, self._events, over = self._events, [], self._over
+            if stream is not None and (data := b"".join(map(stream.accept, events))):
+                self._begin_stream()
+                await self._http.send(data)
+            if over:
+                break
+            await self._news.wait()
+        warning = "" if self._damage is None else str(self._damage)
+        if stream is not None:
+            self._begin_stream()
+            await self._http.send(stream.end(warning))
+            return
+        kind, body = render(self._codec.wishes, self._finals, self._position_s, warning)
+        headers = {"x-asr-warning": warning.encode("ascii", "replace").decode()} if warning else {}
+        self._http.respond(HTTPStatus.OK, kind, body, headers)
+
+    def _begin_stream(self) -> None:
+        if not self._http.begun:
+            self._http.begin(HTTPStatus.OK, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
+
+    def _check_size(self, count: int) -> None:
+        most = self._options.max_upload_bytes
+        if count > most:
+            message = f"the request is larger than {most} bytes: send a shorter or a compressed file"
+            raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message, "file")
+
+    def _check(self) -> None:
+        """Raise what has gone wrong meanwhile."""
+        match self._failure:
+            case None:
+                pass
+            case HttpError() as error:
+                raise error
+            case AsrError() as error:
+                raise bad_request("bad_audio", str(error), "file") from error
+            case error:
+                raise error
+        if self._damage is not None and self._job is None:
+            raise bad_request("bad_audio", str(self._damage), "file")
+
+    # In the decoder's thread.
+
+    def _take(self, block: np.ndarray, rate_hz: int) -> None:
+        self._room.acquire()
+        if self._abandoned:
+            raise OSError("the upload was given up")
+        data = block.astype("<f4", copy=False).tobytes()
+        self._loop.call_soon_threadsafe(self._submit, data, rate_hz)
+
+    # In the event loop.
+
+    def _submit(self, data: bytes, rate_hz: int) -> None:
+        if self._abandoned or self._failure is not None:
+            return
+        try:
+            if self._job is None:
+                settings = replace(self._codec.settings, sample_rate_hz=float(rate_hz))
+                self._job = self._scheduler.open(settings, self._deliver)
+            self._job.submit(Audio(data))
+        except AsrError as error:
+            self._fail(error)
+
+    def _decoded(self, failure: Exception | None) -> None:
+        if self._abandoned:
+            return
+        if isinstance(failure, AsrError):
+            self._damage = failure
+        elif failure is not None:
+            self._fail(failure)
+        if self._job is not None:
+            self._job.submit(End())
+        self._news.set()
+        self._http.wake()
+
+    def _deliver(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._fail(outcome.error)
+            return
+        self._position_s = outcome.position_s
+        if outcome.position_s > self._options.max_duration_s:
+            message = f"the file is longer than {self._options.max_duration_s:.0f} s: send parts of it"
+            self._fail(bad_request("too_long", message, "file"))
+            return
+        self._events += outcome.events
+        for event in outcome.events:
+            if isinstance(event, Final):
+                self._finals.append(event)
+                if self._options.log_transcripts:
+                    log_event("final", connection=self.number, text=event.text)
+        if outcome.done:
+            if isinstance(outcome.command, Audio):
+                self._room.release()
+            self._over = self._over or isinstance(outcome.command, End)
+        if outcome.events or self._over:
+            self._news.set()
+
+    def _fail(self, failure: Exception) -> None:
+        self._failure = self._failure or failure
+        self._news.set()
+        self._pipe.dismiss()
+        self._http.wake()
+
+    def _abandon(self) -> None:
+        """End the thread and the stream, wherever they are."""
+        self._abandoned = True
+        self._pipe.give_up()
+        self._room.release()
+        if self._job is not None:
+            self._job.close()
+        self._job = None

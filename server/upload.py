@@ -1,0 +1,168 @@
+"""A file on its way from a client to the decoder: never whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from asr.audio.audio_file import AudioFile
+from asr.errors import AsrError
+
+_HELD_BYTES = 1 << 20  # that may wait for the decoder; then the client is not read
+_COPY_BYTES = 1 << 16
+_BLOCK_S = 0.5  # of sound given on at once: files give it in pieces of some milliseconds
+_HEAD_BYTES = 12
+_QUICKTIME = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
+
+
+class Pipe:
+    """Bytes that the event loop writes and one other thread reads, as a file without a way back."""
+
+    name = "the file"
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._ended = self._given_up = self._unwanted = False
+        self._room = asyncio.Event()
+        self._room.set()
+
+    # For the event loop.
+
+    async def write(self, data: bytes) -> None:
+        """Add bytes, and wait until there is room for more."""
+        with self._changed:
+            if self._unwanted:
+                return
+            self._chunks.append(data)
+            self._held += len(data)
+            if self._held >= _HELD_BYTES:
+                self._room.clear()
+            self._changed.notify()
+        await self._room.wait()
+
+    def end(self) -> None:
+        """No more bytes come."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def give_up(self) -> None:
+        """Whoever reads gets an OSError: the rest will never come."""
+        with self._changed:
+            self._given_up = True
+            self._chunks.clear()
+            self._changed.notify()
+
+    # For the thread.
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+        with self._changed:
+            while not (self._chunks or self._ended or self._given_up):
+                self._changed.wait()
+            if self._given_up:
+                raise OSError("the upload was given up")
+            if not self._chunks:
+                return b""
+            data = self._chunks.popleft()
+            if 0 <= size < len(data):
+                self._chunks.appendleft(data[size:])
+                data = data[:size]
+            was_full, self._held = self._held >= _HELD_BYTES, self._held - len(data)
+            if was_full and self._held < _HELD_BYTES:
+                self._loop.call_soon_threadsafe(self._room.set)
+            return data
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes, which `read` gives again."""
+        head = b""
+        while len(head) < size and (more := self.read(size - len(head))):
+            head += more
+        with self._changed:
+            if head:
+                self._chunks.appendleft(head)
+                self._held += len(head)
+        return head
+
+    def dismiss(self) -> None:
+        """Nothing more will be read: what is written from now on is dropped."""
+        with self._changed:
+            self._unwanted = True
+            self._chunks.clear()
+        self._loop.call_soon_threadsafe(self._room.set)
+
+    def seekable(self) -> bool:
+        return False
+
+    def readable(self) -> bool:
+        return True
+
+
+class Decoding:
+    """Decodes an upload in a thread of its own.
+
+    Args:
+        pipe: what is uploaded.
+        take: called in the thread with each block, ``(n,)`` float32, and its sample rate in Hz; it may wait, and may
+            raise OSError to end the decoding.
+        done: called in the event loop at the end, with what was wrong if anything was.
+    """
+
+    def __init__(
+        self, pipe: Pipe, take: Callable[[np.ndarray, int], None], done: Callable[[Exception | None], None]
+    ) -> None:
+        self._pipe, self._take, self._done = pipe, take, done
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._run, name="asr-upload", daemon=True).start()
+
+    def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            head = self._pipe.peek(_HEAD_BYTES)
+            if head[4:8] in _QUICKTIME:  # its table of contents may come last: to find it takes a way back
+                with tempfile.TemporaryFile(prefix="asr-") as whole:
+                    while data := self._pipe.read(_COPY_BYTES):
+                        whole.write(data)
+                    whole.seek(0)
+                    self._decode(cast(BinaryIO, whole))
+            else:
+                self._decode(cast(BinaryIO, self._pipe))
+        except (AsrError, OSError) as error:
+            failure = error
+        except Exception as error:
+            failure = RuntimeError(f"decoding failed: {error!r}")
+        self._pipe.dismiss()
+        self._loop.call_soon_threadsafe(self._done, failure)
+
+    def _decode(self, source: BinaryIO) -> None:
+        with AudioFile(source) as audio:
+            for block in _blocks(audio, round(audio.sample_rate_hz * _BLOCK_S)):
+                self._take(block, audio.sample_rate_hz)
+
+
+def _blocks(audio: AudioFile, samples: int) -> Iterator[np.ndarray]:
+    """The same sound in blocks of at least so many samples, and one that may be shorter."""
+    parts: list[np.ndarray] = []
+    held = 0
+    try:
+        for part in audio:
+            parts.append(part)
+            held += len(part)
+            if held >= samples:
+                yield np.concatenate(parts)
+                parts, held = [], 0
+    except AsrError:
+        if parts:  # what comes before the damage is used
+            yield np.concatenate(parts)
+        raise
+    if parts:
+        yield np.concatenate(parts)
