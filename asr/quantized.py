@@ -22,11 +22,11 @@ from torch import Tensor
 
 from asr.compiler import jit
 from asr.errors import ModelError
+from asr.integers import PEAK, quantize_rows, row_scales
 from asr.model import BLOCK_TAPS, FRAME_REDUCTION, MEMORY_FRAMES, AcousticModel, ModelOptions, ModelState
 
-_WEIGHT_PEAK = 127
 _INPUT_PEAK = 127
-_LONGEST_SUM = (2**31 - 1) // (_WEIGHT_PEAK * _INPUT_PEAK)
+_LONGEST_SUM = (2**31 - 1) // (PEAK * _INPUT_PEAK)
 _EPSILON = 1e-5  # of layer normalisation, as in torch
 _CELL_CODES = {"lstm": 0, "gru": 1, "rnn": 2}
 
@@ -147,10 +147,8 @@ def _taps_last(weight: Tensor) -> Tensor:
 
 
 def _quantize(weight: object, bias: object) -> _Linear:
-    values = _array(weight)
-    peak = np.maximum(np.abs(values).max(axis=1), 1e-12)
-    scale = (peak / _WEIGHT_PEAK).astype(np.float32)
-    return _Linear(np.rint(values / scale[:, None]).astype(np.int8), scale, _array(bias))
+    integers, peaks = quantize_rows(_array(weight))
+    return _Linear(integers, row_scales(peaks), _array(bias))
 
 
 def _stacked(values: Sequence[object], width: int) -> Array:
