@@ -1,6 +1,6 @@
 """A model folder: everything a recogniser needs, and nothing that runs code when read.
 
-weights.safetensors   the network's parameters
+weights.safetensors   the network's parameters, matrices in 8-bit integers: see `asr.network.integers`
 model.toml            [model], [features], [decoding] and [confidence]: what it was made and tuned with
 tokens.txt            one token a line, the blank first
 pieces.txt            the same of its word pieces, if it has any
@@ -29,17 +29,20 @@ from asr.lexicon.lexicon import Lexicon
 from asr.lexicon.phonemes import TOKENS
 from asr.lm import LanguageModel
 from asr.network.features import FeatureOptions
+from asr.network.integers import quantize_rows, widen_rows
 from asr.network.model import AcousticModel, ModelOptions
 from asr.options import from_table
 from asr.search.decoder import DecoderOptions
 from asr.search.words import Calibration
 from asr.text.tokens import Tokenizer
 
-FORMAT = 1  # of the folder; raised when an older package could not read a newer one
+FORMAT = 2  # of the folder; raised when an older package could not read a newer one
+_READ = (1, 2)  # formats that this package reads: in the first one all weights were in half precision
 LM_FILE = "lm.safetensors"
 LEXICON_FILE = "lexicon.safetensors"
 G2P_FILE = "g2p.safetensors"
 PIECES_FILE = "pieces.txt"
+_PEAKS = ".peaks"  # after the name of a matrix: its rows' peaks
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -70,9 +73,9 @@ def load_bundle(path: Path) -> Bundle:
         tables = tomllib.loads((path / "model.toml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ModelError(f"cannot read {path / 'model.toml'}: {error}. {_AGAIN}") from error
-    if tables.get("format") != FORMAT:
+    if tables.get("format") not in _READ:
         raise ModelError(
-            f"{path / 'model.toml'} has format {tables.get('format')!r}, this version reads {FORMAT}: "
+            f"{path / 'model.toml'} has format {tables.get('format')!r}, this version reads 1 to {FORMAT}: "
             "use a model and a package of the same version"
         )
     try:
@@ -86,8 +89,7 @@ def load_bundle(path: Path) -> Bundle:
     pieces = _load_tokenizer(path / PIECES_FILE, options.pieces) if options.pieces else None
     model = AcousticModel(dataclasses.replace(options, middle_ctc=False))
     try:
-        weights = load_file(path / "weights.safetensors")
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
+        model.load_state_dict(_widened(load_file(path / "weights.safetensors")))
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
@@ -118,7 +120,7 @@ def save_bundle(
     training: dict[str, Any],
     pieces: Tokenizer | None = None,
 ) -> None:
-    """Write a model folder. Weights are stored in half precision: the difference is not measurable in words."""
+    """Write a model folder. Its weights are those that the 8-bit kernel makes of the model's own."""
     import tomli_w  # only training writes models
 
     path.mkdir(parents=True, exist_ok=True)
@@ -132,10 +134,31 @@ def save_bundle(
     }
     (path / "model.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
     (path / "training.toml").write_text(tomli_w.dumps(training), encoding="utf-8")
-    weights = {
-        name: value.half().contiguous() for name, value in model.state_dict().items() if not name.startswith("middle.")
-    }
-    save_file(weights, path / "weights.safetensors")
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("middle.")}
+    save_file(_narrowed(weights), path / "weights.safetensors")
+
+
+def _narrowed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As weights are stored: matrices in 8-bit integers with their rows' peaks, vectors in float32."""
+    stored = {}
+    for name, value in weights.items():
+        if value.dim() > 1:
+            integers, peaks = quantize_rows(value.detach().float().cpu().numpy())
+            stored[name], stored[name + _PEAKS] = torch.from_numpy(integers), torch.from_numpy(peaks)
+        else:
+            stored[name] = value.float().contiguous()
+    return stored
+
+
+def _widened(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in float32, as they were stored."""
+    weights = {}
+    for name, value in stored.items():
+        if value.dtype == torch.int8:
+            weights[name] = torch.from_numpy(widen_rows(value.numpy(), stored[name + _PEAKS].numpy()))
+        elif not name.endswith(_PEAKS):
+            weights[name] = value.float()
+    return weights
 
 
 def update_bundle(path: Path, tables: dict[str, dict[str, Any]]) -> None:

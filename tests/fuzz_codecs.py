@@ -70,7 +70,11 @@ def upload(pieces: list[bytes]) -> None:
             assert codec.file_begun or not sound
         codec.finish()
     except HttpError as error:
-        assert json.loads(error.body)["error"]["message"]
+        refused = error
+    else:
+        refused = None
+    if refused is not None:
+        assert json.loads(refused.body)["error"]["message"]
         return
     assert_usable(codec.settings)
     _, body = render(codec.wishes, [FINAL, FINAL], 1.0)

@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from asr.errors import ModelError
+from asr.network.integers import PEAK, quantize_rows, row_scales
 from asr.network.model import BLOCK_TAPS, AcousticModel
 
-_PEAK = 127
 INPUT_PEAK = 127  # of the 8-bit activations that meet these weights
-_LONGEST_SUM = (2**31 - 1) // (_PEAK * INPUT_PEAK)
+_LONGEST_SUM = (2**31 - 1) // (PEAK * INPUT_PEAK)
 _CELL_CODES = {"lstm": 0, "gru": 1, "rnn": 2}
 
 Array = np.ndarray[Any, Any]
@@ -105,10 +105,8 @@ def _taps_last(weight: Tensor) -> Tensor:
 
 
 def _quantize(weight: object, bias: object) -> Linear:
-    values = _array(weight)
-    peak = np.maximum(np.abs(values).max(axis=1), 1e-12)
-    scale = (peak / _PEAK).astype(np.float32)
-    return Linear(np.rint(values / scale[:, None]).astype(np.int8), scale, _array(bias))
+    integers, peaks = quantize_rows(_array(weight))
+    return Linear(integers, row_scales(peaks), _array(bias))
 
 
 def _stacked(values: Sequence[object], width: int) -> Array:

@@ -1,0 +1,34 @@
+"""Rows of a matrix in 8-bit integers: how recognition multiplies weights, and how a model folder keeps them.
+
+A row is ``integers / 127 * peak``, its peak the largest of its absolute values. So rows that are written out again in
+float32 become the very same integers and peaks when they are quantised once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PEAK = 127  # the largest integer, that stands for a row's peak
+_LEAST = 1e-12  # peak of a row of zeros
+
+Array = np.ndarray[Any, Any]
+
+
+def quantize_rows(values: Array) -> tuple[Array, Array]:
+    """Of ``(rows, …)`` float32 the integers, int8 of the same shape, and the rows' peaks, ``(rows,)`` float32."""
+    flat = values.reshape(len(values), -1)
+    peaks = np.maximum(np.abs(flat).max(axis=1), _LEAST).astype(np.float32)
+    return np.rint(flat / row_scales(peaks)[:, None]).astype(np.int8).reshape(values.shape), peaks
+
+
+def row_scales(peaks: Array) -> Array:
+    """What one stands for in each row."""
+    return (peaks / PEAK).astype(np.float32)
+
+
+def widen_rows(integers: Array, peaks: Array) -> Array:
+    """The values that integers stand for, float32."""
+    shape = (-1, *[1] * (integers.ndim - 1))
+    return integers.astype(np.float32) / np.float32(PEAK) * peaks.astype(np.float32).reshape(shape)

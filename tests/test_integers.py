@@ -1,0 +1,81 @@
+"""Weights in 8-bit integers: what is stored is what recognition multiplies."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.torch import load_file, save_file
+
+from asr.bundle import load_bundle, save_bundle
+from asr.network.features import FeatureOptions
+from asr.network.integers import PEAK, quantize_rows, row_scales, widen_rows
+from asr.network.model import AcousticModel, ModelOptions
+from asr.network.quantized import QuantizedModel
+from asr.text.tokens import Tokenizer
+
+_MATRICES = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=3, max_side=9),
+    elements=st.floats(-1e3, 1e3, width=32, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-6),
+)
+
+
+@given(_MATRICES)
+def test_rows_written_out_are_quantised_to_themselves(values) -> None:
+    """Integers and peaks of the values that integers stand for are those integers and peaks, in every bit."""
+    integers, peaks = quantize_rows(values)
+    again, same = quantize_rows(widen_rows(integers, peaks))
+    assert np.array_equal(again, integers)
+    assert np.array_equal(same, peaks)
+
+
+@given(_MATRICES)
+def test_integers_are_near_the_values(values) -> None:
+    """What the integers stand for is within half a step of what was quantised, and the peak is kept."""
+    integers, peaks = quantize_rows(values)
+    step = row_scales(peaks).reshape(-1, *[1] * (values.ndim - 1))
+    assert np.all(np.abs(widen_rows(integers, peaks) - values) <= 0.5001 * step)
+    assert np.abs(integers.reshape(len(values), -1)).max() in (0, PEAK)
+
+
+def _small_model() -> tuple[AcousticModel, Tokenizer]:
+    tokenizer = Tokenizer.english_characters()
+    torch.manual_seed(3)
+    return AcousticModel(ModelOptions(tokens=len(tokenizer), layers=2, blocks=2, width=32, conv_width=16)), tokenizer
+
+
+def test_a_stored_model_is_recognised_with_as_it_was(tmp_path) -> None:
+    """The 8-bit network of a folder gives what that of the model gave when it was stored, in every bit."""
+    model, tokenizer = _small_model()
+    save_bundle(tmp_path, model, FeatureOptions(), tokenizer, {})
+    frames = torch.randn(2, 36, 80)
+    before = QuantizedModel(model.eval())
+    after = QuantizedModel(load_bundle(tmp_path).model)
+    logits, state = before(frames, before.initial_state(2))
+    again, state_again = after(frames, after.initial_state(2))
+    assert torch.equal(logits, again)
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), state_again.tensors(), strict=True))
+
+
+def test_a_folder_of_the_first_format_loads(tmp_path) -> None:
+    """A folder whose weights are all in half precision, as older ones are, loads with those weights."""
+    model, tokenizer = _small_model()
+    save_bundle(tmp_path, model, FeatureOptions(), tokenizer, {})
+    weights = {name: value.half() for name, value in model.state_dict().items() if not name.startswith("middle.")}
+    save_file(weights, tmp_path / "weights.safetensors")
+    toml = tmp_path / "model.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace("format = 2", "format = 1"), encoding="utf-8")
+    loaded = load_bundle(tmp_path).model.state_dict()
+    assert all(torch.equal(loaded[name], value.float()) for name, value in weights.items())
+
+
+def test_a_matrix_takes_a_byte_a_weight(tmp_path) -> None:
+    """Every matrix of a stored network is in 8-bit integers, with a peak for each row."""
+    model, tokenizer = _small_model()
+    save_bundle(tmp_path, model, FeatureOptions(), tokenizer, {})
+    stored = load_file(tmp_path / "weights.safetensors")
+    for name, value in model.state_dict().items():
+        if value.dim() > 1 and not name.startswith("middle."):
+            assert stored[name].dtype == torch.int8
+            assert len(stored[f"{name}.peaks"]) == len(value)
