@@ -20,7 +20,8 @@ def add_arguments(commands: Any) -> None:
         "serve",
         help="serve live transcription over WebSockets",
         description="Serve live transcription over WebSockets: the Vosk protocol at / and /vosk, Deepgram's at "
-        "/v1/listen, and asr's own at /v1/stream. A browser at / gets a page that transcribes its microphone. "
+        "/v1/listen, asr's own at /v1/stream, and files over HTTP as OpenAI's at /v1/audio/transcriptions. "
+        "A browser at / gets a page that transcribes its microphone. "
         "/healthz, /readyz and /metrics answer plain HTTP.",
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")

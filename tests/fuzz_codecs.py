@@ -63,18 +63,16 @@ def assert_usable(settings: Settings) -> None:
 
 def upload(pieces: list[bytes]) -> None:
     """Let the codec of uploads take a body in pieces and answer it, with events as an engine might give."""
-    codec = TranscriptionCodec("multipart/form-data; boundary=B")
+    codec, refusal = TranscriptionCodec("multipart/form-data; boundary=B"), None
     try:
         for piece in pieces:
             sound = codec.receive(piece)
             assert codec.file_begun or not sound
         codec.finish()
     except HttpError as error:
-        refused = error
-    else:
-        refused = None
-    if refused is not None:
-        assert json.loads(refused.body)["error"]["message"]
+        refusal = json.loads(error.body)["error"]
+    if refusal is not None:
+        assert refusal["message"]
         return
     assert_usable(codec.settings)
     _, body = render(codec.wishes, [FINAL, FINAL], 1.0)
