@@ -13,14 +13,55 @@ for event in stream.finish():
     print(event.text)
 """
 
-from asr.errors import AsrError, AudioError, ConfigError, DataError, ModelError
-from asr.events import Alternative, Event, Final, Partial, Word
-from asr.recognizer import Recognizer, Transcript, load
-from asr.search.decoder import DecoderOptions
-from asr.search.endpoint import DEFAULT_RULES, EndpointRule
-from asr.search.hotwords import HotWord
-from asr.stream import Stream, StreamError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from asr.version import __version__
+
+if TYPE_CHECKING:
+    from asr.errors import AsrError, AudioError, ConfigError, DataError, ModelError
+    from asr.events import Alternative, Event, Final, Partial, Word
+    from asr.recognizer import Recognizer, Transcript, load
+    from asr.search.decoder import DecoderOptions
+    from asr.search.endpoint import DEFAULT_RULES, EndpointRule
+    from asr.search.hotwords import HotWord
+    from asr.stream import Stream, StreamError
+
+# Names are fetched when they are used: `asr --version` loads no recogniser, nor does a program that only wants errors.
+_HOMES = {
+    "Alternative": "asr.events",
+    "AsrError": "asr.errors",
+    "AudioError": "asr.errors",
+    "ConfigError": "asr.errors",
+    "DEFAULT_RULES": "asr.search.endpoint",
+    "DataError": "asr.errors",
+    "DecoderOptions": "asr.search.decoder",
+    "EndpointRule": "asr.search.endpoint",
+    "Event": "asr.events",
+    "Final": "asr.events",
+    "HotWord": "asr.search.hotwords",
+    "ModelError": "asr.errors",
+    "Partial": "asr.events",
+    "Recognizer": "asr.recognizer",
+    "Stream": "asr.stream",
+    "StreamError": "asr.stream",
+    "Transcript": "asr.recognizer",
+    "Word": "asr.events",
+    "load": "asr.recognizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'asr' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
 
 __all__ = [
     "DEFAULT_RULES",

@@ -1,6 +1,6 @@
 """A model folder: everything a recogniser needs, and nothing that runs code when read.
 
-weights.safetensors   the network's parameters, matrices in 8-bit integers: see `asr.network.integers`
+weights.safetensors   the network's parameters, matrices in 8-bit integers: see `asr.network.weights`
 model.toml            [model], [features], [decoding] and [confidence]: what it was made and tuned with
 tokens.txt            one token a line, the blank first
 pieces.txt            the same of its word pieces, if it has any
@@ -19,18 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from asr.errors import ConfigError, ModelError
 from asr.lexicon.g2p import GraphemeToPhoneme
 from asr.lexicon.lexicon import Lexicon
 from asr.lexicon.phonemes import TOKENS
 from asr.lm import LanguageModel
 from asr.network.features import FeatureOptions
-from asr.network.integers import quantize_rows, widen_rows
-from asr.network.model import AcousticModel, ModelOptions
+from asr.network.shape import ModelOptions
+from asr.network.weights import Weights, load_weights, save_weights
 from asr.options import from_table
 from asr.search.decoder import DecoderOptions
 from asr.search.words import Calibration
@@ -42,7 +38,6 @@ LM_FILE = "lm.safetensors"
 LEXICON_FILE = "lexicon.safetensors"
 G2P_FILE = "g2p.safetensors"
 PIECES_FILE = "pieces.txt"
-_PEAKS = ".peaks"  # after the name of a matrix: its rows' peaks
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -50,7 +45,8 @@ _AGAIN = "Copy the model folder again, with all its files"
 class Bundle:
     """A loaded model folder."""
 
-    model: AcousticModel  # in evaluation mode
+    shape: ModelOptions  # of the network
+    weights: Weights  # of the network
     features: FeatureOptions
     tokenizer: Tokenizer
     path: Path
@@ -87,22 +83,14 @@ def load_bundle(path: Path) -> Bundle:
         raise ModelError(f"{path / 'model.toml'}: {error}") from error
     tokenizer = _load_tokenizer(path / "tokens.txt", options.tokens)
     pieces = _load_tokenizer(path / PIECES_FILE, options.pieces) if options.pieces else None
-    model = AcousticModel(dataclasses.replace(options, middle_ctc=False))
-    try:
-        model.load_state_dict(_widened(load_file(path / "weights.safetensors")))
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{path / 'weights.safetensors'} is damaged or of another model ({reason}). {_AGAIN}"
-        ) from error
-    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
-        raise ModelError(f"{path / 'weights.safetensors'} holds values that are not finite. {_AGAIN}")
+    options = dataclasses.replace(options, middle_ctc=False)
+    weights = load_weights(path / "weights.safetensors", options)
     lm = LanguageModel.load(path / LM_FILE) if (path / LM_FILE).exists() else None
     lexicon = Lexicon.load(path / LEXICON_FILE) if (path / LEXICON_FILE).exists() else None
     if lexicon is not None and tokenizer.tokens != TOKENS:
         raise ModelError(f"{path} has {LEXICON_FILE}, but its tokens.txt does not list the phonemes. {_AGAIN}")
     g2p = GraphemeToPhoneme.load(path / G2P_FILE) if (path / G2P_FILE).exists() else None
-    return Bundle(model.eval(), features, tokenizer, path, pieces, lm, lexicon, g2p, decoding, calibration)
+    return Bundle(options, weights, features, tokenizer, path, pieces, lm, lexicon, g2p, decoding, calibration)
 
 
 def _load_tokenizer(path: Path, tokens: int) -> Tokenizer:
@@ -114,7 +102,8 @@ def _load_tokenizer(path: Path, tokens: int) -> Tokenizer:
 
 def save_bundle(
     path: Path,
-    model: AcousticModel,
+    shape: ModelOptions,
+    weights: Weights,
     features: FeatureOptions,
     tokenizer: Tokenizer,
     training: dict[str, Any],
@@ -129,36 +118,12 @@ def save_bundle(
         pieces.save(path / PIECES_FILE)
     tables = {
         "format": FORMAT,
-        "model": dataclasses.asdict(dataclasses.replace(model.options, middle_ctc=False)),
+        "model": dataclasses.asdict(dataclasses.replace(shape, middle_ctc=False)),
         "features": dataclasses.asdict(features),
     }
     (path / "model.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
     (path / "training.toml").write_text(tomli_w.dumps(training), encoding="utf-8")
-    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("middle.")}
-    save_file(_narrowed(weights), path / "weights.safetensors")
-
-
-def _narrowed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """As weights are stored: matrices in 8-bit integers with their rows' peaks, vectors in float32."""
-    stored = {}
-    for name, value in weights.items():
-        if value.dim() > 1:
-            integers, peaks = quantize_rows(value.detach().float().cpu().numpy())
-            stored[name], stored[name + _PEAKS] = torch.from_numpy(integers), torch.from_numpy(peaks)
-        else:
-            stored[name] = value.float().contiguous()
-    return stored
-
-
-def _widened(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights in float32, as they were stored."""
-    weights = {}
-    for name, value in stored.items():
-        if value.dtype == torch.int8:
-            weights[name] = torch.from_numpy(widen_rows(value.numpy(), stored[name + _PEAKS].numpy()))
-        elif not name.endswith(_PEAKS):
-            weights[name] = value.float()
-    return weights
+    save_weights(path / "weights.safetensors", weights)
 
 
 def update_bundle(path: Path, tables: dict[str, dict[str, Any]]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
-import torch
 
 from asr.audio.audio_file import AudioFile
 from asr.audio.pcm import Encoding
@@ -19,8 +18,9 @@ from asr.events import Event, Final, Word
 from asr.lexicon.lexicon import Lexicon, read_lexicon
 from asr.lexicon.pronounce import Pronouncer
 from asr.network.features import BLOCK_FRAMES, Fbank
-from asr.network.model import FRAME_REDUCTION, ModelState
 from asr.network.quantized import QuantizedModel
+from asr.network.shape import FRAME_REDUCTION
+from asr.network.state import StreamState
 from asr.search.beam import BeamDecoder
 from asr.search.decoder import DecoderOptions, Recorder, WordDecoder
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
@@ -65,7 +65,7 @@ def load(
     Args:
         model: path of a model folder, or ``english``, the model that comes with the package and the default.
         precision: ``int8`` runs the fast kernel, whose results are the same in every bit whatever else is
-            recognised beside them; ``float32`` runs the network as it was trained, slower.
+            recognised beside them; ``float32`` runs the network as it was trained, slower, and needs torch.
         pronunciations: text file of words and how they are said (docs/lexicon.md), which go before the model's.
 
     Raises:
@@ -105,7 +105,7 @@ class Recognizer:
             self._tree = LexiconTree.of_lexicon(lexicon, bundle.lm, own)
         elif own is not None:
             raise ConfigError("this model writes letters: only a model with a lexicon takes pronunciations")
-        self._model = QuantizedModel(bundle.model) if precision == "int8" else bundle.model
+        self._model = _network(bundle, precision)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -125,7 +125,7 @@ class Recognizer:
         """
         features = self.bundle.features
         block_ms = BLOCK_FRAMES * features.hop_ms + features.window_ms - features.hop_ms
-        return (block_ms + self.bundle.model.options.lookahead_ms) / 1000
+        return (block_ms + self.bundle.shape.lookahead_ms) / 1000
 
     def stream(
         self,
@@ -273,24 +273,46 @@ class Recognizer:
         blocks = [(stream, stream._take_block()) for stream in ready]
         heard = [(stream, windows) for stream, windows in blocks if not stream._mute]
         if heard:
-            with torch.inference_mode():
-                frames = self.fbank.blocks(torch.stack([windows for _, windows in heard]))
-                before = ModelState.stack([stream._state for stream, _ in heard])
-                logits, state = self._model(frames, before, any(stream._reads_pieces for stream, _ in heard))
+            frames = self.fbank(np.stack([windows for _, windows in heard]))
+            before = StreamState.stack([stream._state for stream, _ in heard])
+            logits, state = self._model(frames, before, any(stream._reads_pieces for stream, _ in heard))
             letters = len(self.bundle.tokenizer)
-            log_probs = _log_softmax(logits.numpy()[:, :, :letters])
+            log_probs = _log_softmax(logits[:, :, :letters])
             for i, ((stream, _), own) in enumerate(zip(heard, state.split(), strict=True)):
                 stream._state = own
-                rows = _log_softmax(logits[i].numpy()[:, letters:]) if stream._reads_pieces else log_probs[i]
+                rows = _log_softmax(logits[i, :, letters:]) if stream._reads_pieces else log_probs[i]
                 events[id(stream)] = stream._absorb(rows)
         for stream in ready:
             if stream._mute:
                 events[id(stream)] = stream._absorb(stream._mute_rows)
         return [events.get(id(stream), []) for stream in streams]
 
-    def initial_state(self) -> ModelState:
+    def initial_state(self) -> StreamState:
         """What the network knows at the beginning of a stream."""
         return self._model.initial_state(1)
+
+
+class _Network(Protocol):
+    """What runs the network: `QuantizedModel` or `FloatModel`."""
+
+    def initial_state(self, batch: int = 1) -> StreamState: ...
+
+    def __call__(
+        self, frames: np.ndarray, state: StreamState, pieces: bool = True
+    ) -> tuple[np.ndarray, StreamState]: ...
+
+
+def _network(bundle: Bundle, precision: Precision) -> _Network:
+    if precision == "int8":
+        return QuantizedModel(bundle.shape, bundle.weights)
+    try:
+        from asr.network.float_model import FloatModel
+        from asr.network.model import AcousticModel
+    except ImportError as error:
+        raise ConfigError(
+            'precision="float32" runs the network in torch, which is not installed: pip install "asr-stream[torch]"'
+        ) from error
+    return FloatModel(AcousticModel.of_weights(bundle.shape, bundle.weights))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

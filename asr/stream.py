@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from asr.audio.pcm import Encoding, Pcm, PcmDecoder
 from asr.audio.resample import StreamResampler
@@ -16,7 +15,8 @@ from asr.bundle import Bundle
 from asr.errors import AsrError, ConfigError
 from asr.events import Alternative, Event, Final, Partial, Reason
 from asr.network.features import BLOCK_FRAMES, Fbank, StreamingFbank
-from asr.network.model import FRAME_REDUCTION, ModelState
+from asr.network.shape import FRAME_REDUCTION
+from asr.network.state import StreamState
 from asr.search.beam import BeamDecoder
 from asr.search.decoder import WordDecoder
 from asr.search.endpoint import EndpointRule, find_endpoint
@@ -44,7 +44,7 @@ class Engine(Protocol):
     @property
     def step_s(self) -> float: ...
 
-    def initial_state(self) -> ModelState: ...
+    def initial_state(self) -> StreamState: ...
 
     def advance(self, streams: Sequence[Stream]) -> list[list[Event]]: ...
 
@@ -93,7 +93,7 @@ class Stream:
         self._alternatives = alternatives
         self._samples = 0  # at the model's rate, of real audio
         self._end_s = math.inf  # of the stream, once it is known
-        self._warming = bundle.model.options.delay  # outputs still to drop
+        self._warming = bundle.shape.delay  # outputs still to drop
         self._steps = 0  # network steps decoded since the stream began
         self._utterance_step = 0  # the step at which the utterance began
         self._blocks = 0  # taken so far
@@ -178,7 +178,7 @@ class Stream:
 
     def _push_silence(self) -> float:
         """Queue silence in which all that was heard comes out, until a block is full. Returns its seconds."""
-        tail_s = _TAIL_S + self._recognizer.bundle.model.options.lookahead_ms / 1000
+        tail_s = _TAIL_S + self._recognizer.bundle.shape.lookahead_ms / 1000
         tail = round(tail_s * self._rate_hz)
         self._fbank.push(np.zeros(tail, dtype=np.float32))
         missing = self._fbank.missing_samples
@@ -205,7 +205,7 @@ class Stream:
         """
         return self._still_blocks > _MUTE_BLOCKS
 
-    def _take_block(self) -> Tensor:
+    def _take_block(self) -> np.ndarray:
         self._blocks += 1
         self._still_blocks = self._still_blocks + 1 if self._fbank.spread <= _MUTE_SPREAD else 0
         return self._fbank.take_windows()

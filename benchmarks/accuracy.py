@@ -13,7 +13,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from speech import machine
 
 import asr
@@ -29,7 +28,6 @@ def main() -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[16, 32, 100])
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args()
-    torch.set_num_threads(1)
     recognizer = asr.load(options.model)
     tuned = recognizer.bundle.decoding
     ways: dict[str, DecoderOptions] = {"greedy": replace(tuned, method="greedy")}

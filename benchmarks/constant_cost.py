@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from speech import RATE_HZ, load_speech, machine
 
 import asr
@@ -37,7 +36,6 @@ def main() -> None:
     parser.add_argument("--beam", type=int, help="hypotheses kept per step; 0 decodes greedily")
     options = parser.parse_args()
 
-    torch.set_num_threads(1)
     audio, _ = load_speech(options.manifest, 300.0)
     loop = np.concatenate([part for clip in audio for part in (clip, np.zeros(RATE_HZ // 2, dtype=np.float32))])
     recognizer = asr.load()

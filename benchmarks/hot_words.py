@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import torch
 from speech import machine
 
 import asr
@@ -33,7 +32,6 @@ def main() -> None:
     parser.add_argument("--boosts", type=float, nargs="+", default=[2.0, 4.0, 6.0, 8.0])
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args()
-    torch.set_num_threads(1)
     recognizer = asr.load()
     lm = recognizer.bundle.lm
     assert lm is not None

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from speech import RATE_HZ, load_speech, machine
 
 import asr
@@ -42,7 +41,6 @@ def main() -> None:
     parser.add_argument("--beam", type=int, help="hypotheses kept per step; 0 decodes greedily")
     parser.add_argument("--chunks", type=int, nargs="+", default=[20, 100, 250, 500, 1000], metavar="MS")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     recognizer = asr.load()
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     audio, _ = load_speech(options.manifest, 60 * options.minutes)

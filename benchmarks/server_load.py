@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from speech import RATE_HZ, load_speech, machine
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -58,7 +57,6 @@ def main() -> None:
     parser.add_argument("--peer", choices=("pocketsphinx", "moonshine"), help="serve this engine instead")
     parser.add_argument("--python", default=sys.executable, help="of an environment with the peer and websockets")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     clips, _ = load_speech(options.manifest, 300.0)
     pcms = cut(clips, options.seconds)
     alone = [] if options.peer else texts_alone(pcms)

@@ -21,12 +21,10 @@ def chunks(samples: np.ndarray) -> list[np.ndarray]:
 
 
 def own(precision: str, beam: int | None) -> Recognize:
-    import torch
 
     import asr
     from asr.search.decoder import with_beam
 
-    torch.set_num_threads(1)
     recognizer = asr.load(precision=precision)  # type: ignore[arg-type]
     decoding = with_beam(recognizer.bundle.decoding, beam)
 

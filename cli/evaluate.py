@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.search.decoder import with_beam
-
 if TYPE_CHECKING:
     from asr.evaluate import Score
 
@@ -45,14 +43,13 @@ def add_arguments(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score each corpus, then print the table."""
-    import torch
     from tqdm import tqdm
 
     import asr
     from asr.evaluate import Score, evaluate
+    from asr.search.decoder import with_beam
     from asr.train.corpus import SampleCache, read_corpus
 
-    torch.set_num_threads(1)
     recognizer = asr.load(options.model, options.precision)
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     if options.no_lm:

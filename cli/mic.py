@@ -22,7 +22,6 @@ from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 
 from asr.errors import AudioError, ConfigError
 from asr.events import Event, Final
-from asr.search.decoder import with_beam
 
 _SILENT_S = 3.0  # of nothing but zeros: no microphone is that quiet
 
@@ -48,11 +47,9 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         sys.stdout.write(list_microphones())
         return 0
-    import torch
-
     import asr
+    from asr.search.decoder import with_beam
 
-    torch.set_num_threads(1)  # one stream has too little work to share out
     hot_words = [parse_hot_word(text) for text in options.hot_word]
     device = int(options.device) if (options.device or "").isdecimal() else options.device
     microphone = Microphone(device)  # before the model is loaded: a wrong name is known at once

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
-from asr.search.hotwords import DEFAULT_BOOST, HotWord
+
+if TYPE_CHECKING:
+    from asr.search.hotwords import HotWord
 
 
 def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
@@ -23,6 +26,8 @@ def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
 
 def parse_hot_word(text: str) -> HotWord:
     """A hot word from ``PHRASE`` or ``PHRASE:BOOST``."""
+    from asr.search.hotwords import DEFAULT_BOOST, HotWord
+
     phrase, colon, boost = text.rpartition(":")
     if not colon:
         return HotWord(text, DEFAULT_BOOST)

@@ -13,12 +13,11 @@ from asr.cli.recognition import add_recognition_arguments, parse_hot_word
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
 from asr.formats import FORMATS
-from asr.search.decoder import with_beam
-from asr.search.hotwords import HotWord
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
     from asr.search.decoder import DecoderOptions
+    from asr.search.hotwords import HotWord
 
 STDIN = "-"
 
@@ -40,11 +39,9 @@ def add_arguments(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Transcribe each file; return 0 if all went well, 1 if any did not."""
-    import torch
-
     import asr
+    from asr.search.decoder import with_beam
 
-    torch.set_num_threads(1)  # one stream has too little work to share out
     targets = _targets(options.files, options.output, options.format)
     hot_words = [parse_hot_word(text) for text in options.hot_word]
     recognizer = asr.load(options.model)

@@ -38,7 +38,6 @@ def add_arguments(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tune and print what was found."""
-    import torch
     from tqdm import tqdm
 
     import asr
@@ -47,7 +46,6 @@ def run(options: argparse.Namespace) -> int:
     from asr.train.corpus import SampleCache, read_corpus
     from asr.tune import Emission, choose_beam, fit_confidence, judge_words, reliability, try_beams, tune_weights
 
-    torch.set_num_threads(1)
     recognizer = asr.load(options.model)
     if recognizer.bundle.lm is None:
         raise ConfigError(f"{options.model} has no lm.safetensors: make one with `asr lm build` and put it there")

@@ -15,7 +15,6 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import torch
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -262,7 +261,8 @@ def _tls(options: ServerOptions) -> ssl.SSLContext | None:
 
 def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
     """Serve until SIGINT or SIGTERM."""
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:  # some machines' products for many streams are torch's: one thread computes here
+        sys.modules["torch"].set_num_threads(1)
     # The engine's thread computes; the event loop must not wait long for its turn.
     sys.setswitchinterval(_SWITCH_S)
     # What is loaded by now stays: a full collection would look through all of it, for a tenth of a second.

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from asr.errors import ConfigError
 from asr.network import vnni
-from asr.network.model import AcousticModel, ModelOptions, ModelState
+from asr.network.float_model import FloatModel
+from asr.network.model import AcousticModel, ModelState
 from asr.network.quantized import QuantizedModel
+from asr.network.shape import ModelOptions
+from asr.network.state import StreamState
 
 CELLS = ["lstm", "gru", "rnn"]
 
@@ -115,20 +118,19 @@ def test_the_running_mean_is_the_same_in_any_pieces() -> None:
     torch.testing.assert_close(count, whole[2])
 
 
-@torch.inference_mode()
 def test_states_can_be_stacked_and_split() -> None:
     """Streams at different points advance together as they do alone."""
-    model = small_model()
-    x = frames(3, 24)
+    model = FloatModel(small_model())
+    x = frames(3, 24).numpy()
     states = []
     for i in range(3):
         _, state = model(x[i : i + 1, : 3 * (i + 1)], model.initial_state())
         states.append(state)
-    logits, after = model(x[:, 12:], ModelState.stack(states))
+    logits, after = model(x[:, 12:], StreamState.stack(states))
     for i, own in enumerate(after.split()):
         alone, expected = model(x[i : i + 1, 12:], states[i])
-        torch.testing.assert_close(logits[i : i + 1], alone, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(own.h, expected.h, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(logits[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(own.h, expected.h, atol=1e-5, rtol=1e-5)
 
 
 def test_the_state_does_not_grow() -> None:
@@ -145,37 +147,43 @@ def test_the_state_does_not_grow() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@torch.inference_mode()
 def test_the_integer_kernel_follows_the_network(cell) -> None:
-    """The 8-bit kernel's logits lie within a small part of the spread of the network's own."""
-    model = small_model(cell)
-    x = frames(4, 90)
-    expected, state = model(x, model.initial_state(4))
-    got, quantized_state = QuantizedModel(model)(x, model.initial_state(4))
-    assert (got - expected).abs().mean() < 0.04 * expected.std()
-    torch.testing.assert_close(quantized_state.frames, state.frames)
-    assert (quantized_state.h - state.h).abs().mean() < 0.02
+    """The 8-bit kernel's logits lie within a small part of the spread of the network's own, from the same state."""
+    network = small_model(cell)
+    x = frames(4, 90).numpy()
+    whole, quantized = FloatModel(network), QuantizedModel(network.options, network.arrays())
+    for a, b in zip(whole.initial_state(4).arrays(), quantized.initial_state(4).arrays(), strict=True):
+        assert np.array_equal(a, b)
+    expected, state = whole(x, whole.initial_state(4))
+    got, quantized_state = quantized(x, quantized.initial_state(4))
+    assert np.abs(got - expected).mean() < 0.04 * expected.std()
+    np.testing.assert_allclose(quantized_state.frames, state.frames, atol=1e-5, rtol=1e-5)
+    assert np.abs(quantized_state.h - state.h).mean() < 0.02
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_integer_kernel_is_exact_in_any_company(cell) -> None:
     """Alone or among others, in one call or in many, a stream's logits are the same in every bit."""
-    model = QuantizedModel(small_model(cell))
-    x = frames(5, 48)
+    network = small_model(cell)
+    model = QuantizedModel(network.options, network.arrays())
+    x = frames(5, 48).numpy()
     together, _ = model(x, model.initial_state(5))
     for i in range(5):
         state, parts = model.initial_state(), []
         for start in range(0, 48, 6):
             logits, state = model(x[i : i + 1, start : start + 6], state)
             parts.append(logits)
-        assert torch.equal(torch.cat(parts, dim=1)[0], together[i])
+        assert np.array_equal(np.concatenate(parts, axis=1)[0], together[i])
 
 
 def test_frames_must_fill_steps() -> None:
     """Frames that are not a multiple of three are refused."""
-    model = small_model()
+    network = small_model()
+    model = QuantizedModel(network.options, network.arrays())
     with pytest.raises(ValueError, match="multiples of 3"):
-        model(frames(1, 4), model.initial_state())
+        network(frames(1, 4), network.initial_state())
+    with pytest.raises(ValueError, match="multiples of 3"):
+        model(frames(1, 4).numpy(), model.initial_state())
 
 
 def test_options_that_cannot_work_are_refused() -> None:
@@ -193,17 +201,17 @@ def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
     options = ModelOptions(tokens=9, cell=cell, layers=2, blocks=2, width=48, conv_width=24, lookahead_ms=60)
     model = AcousticModel(options).eval()
     model.set_normalisation(torch.randn(80), torch.rand(80) + 0.5)
-    frames = [torch.randn(7, 12, 80) * 3 for _ in range(4)]
+    frames = [torch.randn(7, 12, 80).numpy() * 3 for _ in range(4)]
     results = []
     for products, own in [(False, False), (True, False), *([(True, True)] if vnni.available() else [])]:
         monkeypatch.setattr("asr.network.quantized_batch._checked", products)
         monkeypatch.setattr("asr.network.vnni.available", lambda own=own: own)
-        quantized = QuantizedModel(model)
+        quantized = QuantizedModel(model.options, model.arrays())
         state = quantized.initial_state(7)
         for part in frames:
             logits, state = quantized(part, state)
-        results.append([logits, *state.tensors()])
-    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+        results.append([logits, *state.arrays()])
+    assert all(np.array_equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
     assert results[0][0].std() > 0
 
 

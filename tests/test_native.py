@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.errors import ConfigError
-from asr.network.model import AcousticModel, ModelOptions
+from asr.network.model import AcousticModel
+from asr.network.shape import ModelOptions
 from asr.train import native
 from asr.train.config import TrainingOptions
 

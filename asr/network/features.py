@@ -15,14 +15,15 @@ A frame exists once all its samples do ("snip edges"): frame ``t`` covers sample
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.lib.stride_tricks import sliding_window_view
 
 from asr.errors import ConfigError
+
+Array = np.ndarray[Any, Any]
 
 LOG_FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's floor: log-mel energies never fall below ln(1.19e-7) = -15.94
 BLOCK_FRAMES = 12  # frames computed together: 120 ms, one step of the acoustic model at a frame reduction of 3
@@ -62,31 +63,54 @@ class FeatureOptions:
         return 1 << (self.window_samples - 1).bit_length()
 
 
-def mel_matrix(options: FeatureOptions, pitch: float = 1.0) -> Tensor:
-    """Triangular mel filters as a matrix, shape ``(fft_size // 2 + 1, mels)``.
+def _mel(hz: float | Array) -> Array:
+    return 1127.0 * np.log1p(np.asarray(hz, dtype=np.float64) / 700.0)
+
+
+def mel_matrix(options: FeatureOptions, pitch: float = 1.0) -> Array:
+    """Triangular mel filters as a matrix, shape ``(fft_size // 2 + 1, mels)`` float32.
 
     ``pitch`` scales the frequency axis that the filters read: 1.1 makes the features those of a voice
     whose whole spectrum lies 10 % higher. Training uses it; recognition leaves it at 1.
     """
-
-    def mel(hz: float | np.ndarray) -> np.ndarray:
-        return 1127.0 * np.log1p(np.asarray(hz, dtype=np.float64) / 700.0)
-
     bins = options.fft_size // 2
-    edges = np.linspace(mel(options.low_hz), mel(options.high_hz), options.mels + 2)
+    edges = np.linspace(_mel(options.low_hz), _mel(options.high_hz), options.mels + 2)
     # The filters are triangles on the mel axis. The Nyquist bin is not used, as in Kaldi.
-    at = mel(np.arange(bins) * options.sample_rate_hz / options.fft_size * pitch)[:, None]
+    at = _mel(np.arange(bins) * options.sample_rate_hz / options.fft_size * pitch)[:, None]
     rise = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - at) / (edges[2:] - edges[1:-1])
     weights = np.zeros((bins + 1, options.mels), dtype=np.float32)
     weights[:-1] = np.maximum(0.0, np.minimum(rise, fall))
-    return torch.from_numpy(weights)
+    return weights
 
 
-def povey_window(samples: int) -> Tensor:
-    """Kaldi's default window, a Hann window to the power of 0.85, shape ``(samples,)``."""
-    phase = torch.arange(samples, dtype=torch.float64) * (2 * math.pi / (samples - 1))
-    return ((0.5 - 0.5 * torch.cos(phase)) ** 0.85).float()
+def povey_window(samples: int) -> Array:
+    """Kaldi's default window, a Hann window to the power of 0.85, shape ``(samples,)`` float32."""
+    phase = np.arange(samples, dtype=np.float64) * (2 * np.pi / (samples - 1))
+    return np.asarray((0.5 - 0.5 * np.cos(phase)) ** 0.85, dtype=np.float32)
+
+
+class _MelFilters:
+    """The mel filters as sums over runs of bins, of which each bin is in two at most.
+
+    Sums in the order of the bins give the same in every bit on any machine and in any company, which a matrix
+    library does not promise; and nine tenths of the matrix are zeros.
+    """
+
+    def __init__(self, matrix: Array) -> None:
+        parts = [np.flatnonzero(column) for column in matrix.T]
+        self._bins = np.concatenate([*parts, [0]])  # one more: a run must begin somewhere
+        self._weights = np.concatenate([*(column[part] for column, part in zip(matrix.T, parts, strict=True)), [0]])
+        self._weights = self._weights.astype(np.float32)
+        lengths = np.array([len(part) for part in parts])
+        self._starts = np.cumsum(lengths) - lengths
+        self._empty = lengths == 0
+
+    def __call__(self, power: Array) -> Array:
+        """Energies of power spectra, ``(…, bins)`` to ``(…, mels)``."""
+        energies: Array = np.add.reduceat(power[..., self._bins] * self._weights, self._starts, axis=-1)
+        energies[..., self._empty] = 0.0
+        return energies
 
 
 class Fbank:
@@ -95,47 +119,41 @@ class Fbank:
     def __init__(self, options: FeatureOptions, pitch: float = 1.0) -> None:
         self.options = options
         self._window = povey_window(options.window_samples)
-        self._mel = mel_matrix(options, pitch)
+        self._filters = _MelFilters(mel_matrix(options, pitch))
 
-    def __call__(self, windows: Tensor) -> Tensor:
-        """Log-mel energies of windows of samples: ``(n, window_samples)`` to ``(n, mels)``, float32."""
-        return self.blocks(windows[None])[0]
+    def __call__(self, windows: Array) -> Array:
+        """Log-mel energies of windows of samples: ``(…, window_samples)`` to ``(…, mels)``, float32.
 
-    def blocks(self, windows: Tensor) -> Tensor:
-        """As calling it, for several blocks of windows at once: ``(B, n, window_samples)`` to ``(B, n, mels)``.
-
-        A block's result does not depend, in any bit, on the others: what a library might compute otherwise for
-        more rows is computed block by block, and the rest element by element for all.
+        A window's result does not depend, in any bit, on the others: all is done element by element or window by
+        window.
         """
-        centred = windows - windows.mean(dim=2, keepdim=True)
+        centred = windows - windows.mean(axis=-1, keepdims=True, dtype=np.float32)
         # x[i] - 0.97 x[i-1]; the first sample stands in for its own predecessor.
-        previous = torch.cat([centred[:, :, :1], centred[:, :, :-1]], dim=2)
-        shaped = (centred - self.options.preemphasis * previous) * self._window
-        spectrum = torch.stack([torch.fft.rfft(block, n=self.options.fft_size) for block in shaped])
-        power = spectrum.real.square() + spectrum.imag.square()
-        energies = torch.stack([block @ self._mel for block in power])
-        return energies.clamp_min(LOG_FLOOR).log()
+        previous = np.concatenate([centred[..., :1], centred[..., :-1]], axis=-1)
+        shaped = (centred - np.float32(self.options.preemphasis) * previous) * self._window
+        spectrum = np.fft.rfft(shaped, n=self.options.fft_size)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        return np.log(np.maximum(self._filters(power), np.float32(LOG_FLOOR)))
 
-    def windows(self, samples: Tensor, tempo: float = 1.0) -> Tensor:
+    def windows(self, samples: Array, tempo: float = 1.0) -> Array:
         """Cut ``(n,)`` samples into overlapping windows, ``(frames, window_samples)``.
 
         ``tempo`` stretches the hop: 1.1 gives the frames of the same voice speaking 10 % faster.
         """
         size, hop = self.options.window_samples, self.options.hop_samples
         if len(samples) < size:
-            return samples.new_zeros((0, size))
+            return np.zeros((0, size), np.float32)
         if tempo == 1.0:
-            return samples.unfold(0, size, hop)
-        starts = torch.arange(0, len(samples) - size + 1e-6, hop * tempo).round().long()
-        return samples.unfold(0, size, 1)[starts.clamp_max(len(samples) - size)]
+            return sliding_window_view(samples, size)[::hop]
+        starts = np.rint(np.arange(0, len(samples) - size + 1e-6, hop * tempo)).astype(np.int64)
+        return sliding_window_view(samples, size)[np.minimum(starts, len(samples) - size)]
 
 
 class StreamingFbank:
     """The filterbank of one stream: samples in as they come, frames out as soon as a block is complete.
 
-    Frames are always computed in blocks of ``block_frames`` that start at a multiple of it. Matrix
-    libraries may round a row differently when it stands among more or fewer others; with blocks that
-    depend only on the sample clock, a frame is the same bit for bit however the samples were cut.
+    Frames are always computed in blocks of ``block_frames`` that start at a multiple of it, so that a frame
+    is the same bit for bit however the samples were cut, whatever a library does with more or fewer rows.
     Not safe to use from two threads at once.
     """
 
@@ -177,27 +195,27 @@ class StreamingFbank:
         """How far the samples of the next block lie apart, its greatest less its least. Only when `ready`."""
         return float(np.ptp(self._buffer[self._start : self._start + self._need]))
 
-    def take(self) -> Tensor:
+    def take(self) -> Array:
         """The next block, ``(block_frames, mels)``. Only when `ready`."""
         return self._fbank(self.take_windows())
 
-    def take_windows(self) -> Tensor:
+    def take_windows(self) -> Array:
         """The windows of the next block, ``(block_frames, window_samples)``, of which `Fbank` makes its frames."""
         if not self.ready:
             raise ValueError("no block is ready: push more samples")
-        samples = torch.from_numpy(self._buffer[self._start : self._start + self._need])
+        samples = self._buffer[self._start : self._start + self._need]
         self._start += self._advance
         return self._fbank.windows(samples)
 
-    def accept(self, samples: np.ndarray) -> Tensor:
+    def accept(self, samples: np.ndarray) -> Array:
         """Take ``(n,)`` samples; return all frames that are ready now, ``(k * block_frames, mels)``, k >= 0."""
         self.push(samples)
-        blocks: list[Tensor] = []
+        blocks: list[Array] = []
         while self.ready:
             blocks.append(self.take())
-        return torch.cat(blocks) if blocks else torch.zeros(0, self._fbank.options.mels)
+        return np.concatenate(blocks) if blocks else np.zeros((0, self._fbank.options.mels), np.float32)
 
-    def finish(self) -> Tensor:
+    def finish(self) -> Array:
         """The frames of the last, incomplete block, ``(fewer than block_frames, mels)``; the stream starts anew."""
         options = self._fbank.options
         left = len(self._buffer) - self._start
@@ -205,10 +223,10 @@ class StreamingFbank:
         padded = np.zeros(self._need, dtype=np.float32)
         padded[:left] = self._buffer[self._start :]
         self._buffer, self._start = np.zeros(0, dtype=np.float32), 0
-        return self._fbank(self._fbank.windows(torch.from_numpy(padded)))[:whole]
+        return self._fbank(self._fbank.windows(padded))[:whole]
 
 
-def log_mel(samples: np.ndarray, options: FeatureOptions) -> Tensor:
+def log_mel(samples: np.ndarray, options: FeatureOptions) -> Array:
     """All frames of a whole recording: ``(n,)`` float32 samples to ``(frames, mels)``."""
     stream = StreamingFbank(Fbank(options))
-    return torch.cat([stream.accept(samples), stream.finish()])
+    return np.concatenate([stream.accept(samples), stream.finish()])

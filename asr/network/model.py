@@ -20,98 +20,37 @@ So a recording cut into chunks gives what it gives whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.errors import ConfigError
-
-FRAME_REDUCTION = 3  # three 10 ms frames make one step of the network: characters need more than one step per 40 ms
-_CONV_TAPS = 3  # taps of each of the two first convolutions
-_CONV_HISTORY = 2 * (_CONV_TAPS - 1) + 1 - FRAME_REDUCTION  # input frames before a chunk that its first output reads: 2
-BLOCK_TAPS = 5  # taps of a block's convolution
-_BLOCK_AHEAD = BLOCK_TAPS // 2  # of which so many may lie in the future
-PRIOR_FRAMES = 100  # weight of the training data's mean in the running mean: one second
-MEMORY_FRAMES = 2_000  # the running mean forgets what is longer ago than about this: twenty seconds
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The shape of the network."""
-
-    mels: int = 80  # must be the feature extractor's
-    tokens: int = 29  # must be the tokeniser's
-    pieces: int = 0  # tokens of a second alphabet, of word pieces, which greedy decoding reads; 0: none
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"  # what carries memory from step to step
-    layers: int = 3  # recurrent layers: each is slow to train, and the place where context is kept
-    blocks: int = 3  # convolution blocks before them: quick to train, 120 ms of context each
-    width: int = 384  # units per layer; cost grows with its square
-    conv_width: int = 256  # channels of the first convolution
-    lookahead_ms: int = 120  # future the output may see; all of it is added latency
-    dropout: float = 0.05  # on each block's and layer's output, in training
-    middle_ctc: bool = True  # a second CTC output below the recurrent layers, in training only
-
-    def __post_init__(self) -> None:
-        if self.cell not in _CELLS:
-            raise ConfigError(f"unknown cell {self.cell!r}: choose one of {', '.join(_CELLS)}")
-        if (
-            min(self.mels, self.tokens, self.layers, self.width, self.conv_width) < 1
-            or min(self.blocks, self.pieces) < 0
-        ):
-            raise ConfigError("mels, tokens, layers, width and conv_width must be at least 1, blocks and pieces 0")
-        step_ms = 10 * FRAME_REDUCTION
-        most_ms = self.blocks * _BLOCK_AHEAD * step_ms
-        if not 0 <= self.lookahead_ms <= most_ms or self.lookahead_ms % step_ms:
-            raise ConfigError(
-                f"lookahead_ms must be a multiple of {step_ms} from 0 to {most_ms} with {self.blocks} blocks, "
-                f"not {self.lookahead_ms}"
-            )
-
-    @property
-    def outputs(self) -> int:
-        """Logits per step: those of the tokens, then those of the pieces."""
-        return self.tokens + self.pieces
-
-    @property
-    def delay(self) -> int:
-        """How many outputs late the logits come: output ``t`` speaks of step ``t - delay``."""
-        return self.lookahead_ms // (10 * FRAME_REDUCTION)
-
-    @property
-    def block_delays(self) -> tuple[int, ...]:
-        """How late each block's output comes: the first blocks look ahead, as far as their taps reach."""
-        return tuple(min(_BLOCK_AHEAD, max(0, self.delay - _BLOCK_AHEAD * i)) for i in range(self.blocks))
-
+from asr.network.shape import (
+    BLOCK_TAPS,
+    CONV_HISTORY,
+    CONV_TAPS,
+    FRAME_REDUCTION,
+    MEMORY_FRAMES,
+    PRIOR_FRAMES,
+    ModelOptions,
+)
+from asr.network.weights import Weights, shapes, widened
 
 _CELLS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 @dataclass(frozen=True)
 class ModelState:
-    """All that the network remembers of a batch of streams. Its size does not depend on their length."""
+    """All that the network remembers of a batch of streams, as tensors: see `asr.network.state.StreamState`."""
 
-    mean: Tensor  # (B, mels): running mean of the frames
-    count: Tensor  # (B, 1): how many frames it stands for
-    frames: Tensor  # (B, 2, mels): normalised frames that the first convolutions still need
-    steps: Tensor  # (B, blocks, 4, width): inputs that each block still needs
-    h: Tensor  # (B, layers, width): hidden state of each layer
-    c: Tensor  # (B, layers, width): cell state of each layer; (B, layers, 0) for gru and rnn
-
-    @staticmethod
-    def stack(states: Sequence[ModelState]) -> ModelState:
-        """One state for a batch, of the states of its members, in order."""
-        return ModelState(*(torch.cat(parts) for parts in zip(*(state.tensors() for state in states), strict=True)))
-
-    def split(self) -> list[ModelState]:
-        """The states of the batch's members: the inverse of `stack`. Each owns its memory."""
-        # By way of NumPy, which copies small arrays much faster.
-        parts = [part.numpy(force=True) for part in self.tensors()]
-        return [
-            ModelState(*(torch.from_numpy(part[i : i + 1].copy()) for part in parts)) for i in range(len(self.mean))
-        ]
+    mean: Tensor
+    count: Tensor
+    frames: Tensor
+    steps: Tensor
+    h: Tensor
+    c: Tensor
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """All parts, in order; the batch is the first dimension of each."""
@@ -130,8 +69,8 @@ class AcousticModel(nn.Module):
         width = options.width
         self.register_buffer("mean", torch.zeros(options.mels))
         self.register_buffer("scale", torch.ones(options.mels))
-        self.conv1 = nn.Conv1d(options.mels, options.conv_width, _CONV_TAPS)
-        self.conv2 = nn.Conv1d(options.conv_width, width, _CONV_TAPS, stride=FRAME_REDUCTION)
+        self.conv1 = nn.Conv1d(options.mels, options.conv_width, CONV_TAPS)
+        self.conv2 = nn.Conv1d(options.conv_width, width, CONV_TAPS, stride=FRAME_REDUCTION)
         self.block_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(options.blocks))
         # A linear map of five steps laid end to end: the same as a convolution, and faster on time-major data.
         self.blocks = nn.ModuleList(nn.Linear(BLOCK_TAPS * width, width) for _ in range(options.blocks))
@@ -142,6 +81,18 @@ class AcousticModel(nn.Module):
         self.output = nn.Linear(width, options.outputs)
         self.middle = nn.Linear(width, options.tokens) if options.middle_ctc else None
         self._initialise()
+
+    @staticmethod
+    def of_weights(options: ModelOptions, weights: Weights) -> AcousticModel:
+        """A network with these parameters, in evaluation mode."""
+        model = AcousticModel(options)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in widened(weights).items()})
+        return model.eval()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters that recognition needs, float32, by name."""
+        values = self.state_dict()
+        return {name: values[name].float().numpy(force=True) for name in shapes(self.options)}
 
     def _initialise(self) -> None:
         with torch.no_grad():
@@ -173,7 +124,7 @@ class AcousticModel(nn.Module):
         return ModelState(
             mean=self.mean.expand(batch, -1).clone(),
             count=like.new_full((batch, 1), PRIOR_FRAMES),
-            frames=like.new_zeros(batch, _CONV_HISTORY, o.mels),
+            frames=like.new_zeros(batch, CONV_HISTORY, o.mels),
             steps=like.new_zeros(batch, o.blocks, BLOCK_TAPS - 1, o.width),
             h=like.new_zeros(batch, o.layers, o.width),
             c=like.new_zeros(batch, o.layers, o.width if o.cell == "lstm" else 0),
@@ -240,7 +191,7 @@ class AcousticModel(nn.Module):
         after = ModelState(
             mean=mean,
             count=count,
-            frames=x[:, x.shape[1] - _CONV_HISTORY :],
+            frames=x[:, x.shape[1] - CONV_HISTORY :],
             steps=steps_after,
             h=torch.stack(hs, dim=1),
             c=torch.stack(cs, dim=1),

@@ -1,7 +1,8 @@
 """The 8-bit network for many streams at once: the kernel's arithmetic with a matrix library's speed.
 
 `quantized_kernel` multiplies vector by vector, in code for any CPU. Here the rows of all streams go through one integer
-matrix product: our own for AVX-512 VNNI (`vnni`, for a single stream too), else `torch._int_mm`, which uses AMX.
+matrix product: our own for AVX-512 VNNI (`vnni`, for a single stream too), else `torch._int_mm`, which uses AMX, where
+torch is installed.
 Its sums are exact integers too, and between the products stands the other kernel's own arithmetic, so every stream's
 result is the same in every bit as from that.
 """
@@ -9,37 +10,34 @@ result is the same in every bit as from that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import torch
 
 from asr.compiler import jit
 from asr.network import vnni
-from asr.network.model import MEMORY_FRAMES
 from asr.network.quantized_kernel import normalize, to_integers, update_cell
 from asr.network.quantized_weights import Array, QuantizedWeights
+from asr.network.shape import MEMORY_FRAMES
 
 _Product = Callable[[Array], Array]  # rows (n, inputs) int8 to exact sums (n, outputs or more) int32
 _LEAST_BATCH = 2  # below this many streams the other kernel is faster than torch's product
 _TILE_ROWS = 16
 
 
-def is_faster(batch: int) -> bool:
-    """Whether this way is open on this machine and worth it for so many streams."""
-    return (batch >= _LEAST_BATCH or vnni.available()) and _works()
-
-
 _checked: bool | None = None
 
 
 def _works() -> bool:
-    """Whether torch has the product and it is exact. The function is not part of its public interface."""
+    """Whether torch is there, has the product, and it is exact. The function is not part of its public interface."""
     global _checked
     if _checked is None:
-        x = torch.tensor([[-64, 63, 127, -128], [127, 127, 127, 127]] * 4, dtype=torch.int8)
         try:
+            import torch
+
+            x = torch.tensor([[-64, 63, 127, -128], [127, 127, 127, 127]] * 4, dtype=torch.int8)
             _checked = bool((torch._int_mm(x, x[:4].t()) == x.int() @ x[:4].int().t()).all())
-        except (AttributeError, RuntimeError, NotImplementedError):
+        except (ImportError, AttributeError, RuntimeError, NotImplementedError):
             _checked = False
     return _checked
 
@@ -49,6 +47,8 @@ class BatchKernel:
 
     def __init__(self, weights: QuantizedWeights) -> None:
         self._weights = weights
+        inputs = (weights.conv1, weights.conv2, weights.blocks, weights.inputs, weights.memory, weights.output)
+        self._fits = all(part.weight.shape[-1] % vnni.DEPTH == 0 for part in inputs)
         self._conv1 = _product(weights.conv1.weight)
         self._conv2 = _product(weights.conv2.weight)
         self._blocks = [_product(weight) for weight in weights.blocks.weight]
@@ -56,6 +56,10 @@ class BatchKernel:
         self._memory = [_product(weight) for weight in weights.memory.weight]
         self._output = _product(weights.output.weight)
         self._letters = _product(weights.letters.weight)
+
+    def is_faster(self, batch: int) -> bool:
+        """Whether this way is open on this machine and worth it for so many streams."""
+        return (self._fits and vnni.available()) or (batch >= _LEAST_BATCH and _works())
 
     def advance(
         self,
@@ -135,9 +139,14 @@ def _product(weight: Array) -> _Product:
     """What multiplies rows by a weight ``(outputs, inputs)`` int8."""
     if vnni.available() and weight.shape[1] % vnni.DEPTH == 0:
         return vnni.Product(weight)
-    turned = torch.from_numpy(np.ascontiguousarray(weight)).t()
+    turned: Any = None
 
     def multiply(rows: Array) -> Array:
+        nonlocal turned
+        import torch  # many streams at once bring it in, where it is installed: a single one does not need it
+
+        if turned is None:
+            turned = torch.from_numpy(np.ascontiguousarray(weight)).t()
         sums: Array = torch._int_mm(torch.from_numpy(rows), turned).numpy()
         return sums
 

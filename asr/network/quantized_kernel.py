@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from asr.compiler import jit
-from asr.network.model import MEMORY_FRAMES
 from asr.network.quantized_weights import INPUT_PEAK
+from asr.network.shape import MEMORY_FRAMES
 
 _EPSILON = 1e-5  # of layer normalisation, as in torch
 

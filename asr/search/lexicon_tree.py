@@ -171,6 +171,24 @@ class LexiconTree:
         return [int(word) for word in self.arrays.words[row : row + ends]]
 
 
+def _look_ahead(levels: list[np.recarray[Any, Any]], cost: np.ndarray) -> None:
+    """Write into each place what the likeliest word costs that ends behind it, from the last level to the first."""
+    nothing = 2  # costs more than any word
+    behind = np.zeros(0, dtype=np.int64)  # of the next level's places: the least that ends there or behind them
+    for level in reversed(levels):
+        children = np.diff(np.append(level.first_child, level.first_child[:1] + len(behind)))
+        parents = np.flatnonzero(children)
+        least = np.full(len(level), nothing, dtype=np.int64)
+        if len(parents):
+            starts = (level.first_child - level.first_child[0]).astype(np.int64)
+            least[parents] = np.minimum.reduceat(behind, starts[parents])
+        level.unknown = least > 0
+        level.ahead = np.where(least > 0, 0, -least)
+        # Rows of the same sounds are in the order of their costs.
+        own = cost[np.minimum(level.first_row, len(cost) - 1)] if len(cost) else least
+        behind = np.minimum(least, np.where(level.ends > 0, own, nothing))
+
+
 def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int) -> TreeArrays:
     """The tree of sorted rows: their sounds ``(rows, longest)`` uint8, zero behind the last; how unlikely their words
     are (a negative code, or 1 for words not known); the words."""
@@ -182,7 +200,6 @@ def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int
         crowded[_MOST_ENDS:] = (sounds[_MOST_ENDS:] == sounds[:-_MOST_ENDS]).all(axis=1)
         if crowded.any():
             return _arrays(sounds[~crowded], cost[~crowded], index[~crowded], tokens)
-    cost = np.append(cost, 2)  # and one that no maximum takes
     # With how many sounds each row begins as the one before it does.
     same = np.zeros(count, dtype=np.int64)
     if count > 1:
@@ -206,14 +223,9 @@ def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int
         level.first_child, level.first_row, level.last_row = below + begun[first], first, last
         level.token = sounds[first, depth - 1] if depth else 0
         level.ends = np.where(length[first] == depth, run[first], 0) if depth else 0
-        under = first + level.ends
-        empty = under >= last
-        pairs = np.stack([np.where(empty, count, under), np.where(empty, count, last)], axis=1).ravel()
-        least = np.minimum.reduceat(cost, np.minimum(pairs, count))[::2] if len(first) else cost[:0]
-        level.unknown = least > 0
-        level.ahead = np.where(least > 0, 0, -least)
         levels.append(level)
         below += int(begun[-1])
+    _look_ahead(levels, cost)
     if not count:
         levels = [np.recarray(1, dtype=PLACE)]
         levels[0][0] = (1, 0, 0, 0, 0, 0, 1)

@@ -86,7 +86,7 @@ class Augmenter:
         tempo = 1 + rng.uniform(-o.tempo, o.tempo)
         pitch = 1 + round(rng.uniform(-o.pitch, o.pitch) / _PITCH_STEP) * _PITCH_STEP
         fbank = _fbank(self.features, pitch)
-        frames = fbank(fbank.windows(torch.from_numpy(samples), tempo))
+        frames = torch.from_numpy(fbank(fbank.windows(samples, tempo)))
         if rng.random() < o.narrowband:
             frames = self._narrow(frames, rng)
         return frames

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from asr.network.features import LOG_FLOOR
-from asr.network.model import FRAME_REDUCTION
+from asr.network.shape import FRAME_REDUCTION
 from asr.text.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.corpus import SampleCache, Utterance

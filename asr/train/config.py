@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from asr.errors import ConfigError
 from asr.network.features import FeatureOptions
-from asr.network.model import ModelOptions
+from asr.network.shape import ModelOptions
 from asr.options import from_table
 from asr.train.augment import AugmentOptions
 from asr.train.teacher import TeacherOptions

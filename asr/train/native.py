@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.errors import ConfigError
-from asr.network.model import BLOCK_TAPS, FRAME_REDUCTION, AcousticModel
+from asr.network.model import AcousticModel
+from asr.network.shape import BLOCK_TAPS, FRAME_REDUCTION
 from asr.train.compile_c import LOOSE, compiled
 
 _FOLDER = Path(__file__).with_name("kernels")

@@ -25,7 +25,9 @@ from tqdm import tqdm
 from asr.bundle import load_bundle, save_bundle
 from asr.errors import ConfigError, DataError
 from asr.network.features import Fbank
-from asr.network.model import FRAME_REDUCTION, AcousticModel
+from asr.network.model import AcousticModel
+from asr.network.shape import FRAME_REDUCTION
+from asr.network.weights import widened
 from asr.text.tokens import Tokenizer
 from asr.train import native
 from asr.train.augment import Augmenter
@@ -161,7 +163,7 @@ class Trainer:
             rates |= {f"{name} {what}": round(100 * errors.rate, 2) for what, errors in score.items()}
         self._log(wer=rates)
         folder, features = self.output / "model", self.config.features
-        save_bundle(folder, model.cpu(), features, self.tokenizer, self._provenance(), self.pieces)
+        save_bundle(folder, model.options, model.arrays(), features, self.tokenizer, self._provenance(), self.pieces)
 
     def _provenance(self) -> dict[str, Any]:
         """What the model's folder says of its making: the configuration, with names of data in place of this
@@ -320,12 +322,10 @@ class Trainer:
         """Take over a finished model's weights. Its middle output was not kept: that one starts afresh."""
         start = load_bundle(folder)
         ours = dataclasses.replace(self.config.model, middle_ctc=False)
-        comparable = dataclasses.replace(
-            start.model.options, dropout=ours.dropout, tokens=ours.tokens, pieces=ours.pieces
-        )
+        comparable = dataclasses.replace(start.shape, dropout=ours.dropout, tokens=ours.tokens, pieces=ours.pieces)
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
-        values = start.model.state_dict()
+        values = {name: torch.from_numpy(value) for name, value in widened(start.weights).items()}
         wanted, there = (None if t is None else t.tokens for t in (self.pieces, start.pieces))
         if wanted != there:
             # A piece that was never trained begins as the letter that it ends with.
@@ -355,7 +355,7 @@ class Trainer:
         picked = [int(i) for i in order[np.cumsum(corpus.seconds[order]) <= budget]] or [int(order[0])]
         for lines in plan_epoch(corpus.seconds, picked, _DEV_BATCH_S, 1, 0, 0, True, 0.0, 0.0):
             indices = [line[0] for line in lines]
-            frames = [fbank(fbank.windows(torch.from_numpy(corpus.samples(i)))) for i in indices]
+            frames = [torch.from_numpy(fbank(fbank.windows(corpus.samples(i)))) for i in indices]
             seconds = float(corpus.seconds[indices].sum())
             batch = collate(frames, [[]] * len(frames), self.config.model.delay, self.config.features.hop_ms, seconds)
             yield indices, [corpus.utterances[i].text for i in indices], batch
