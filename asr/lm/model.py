@@ -164,16 +164,17 @@ def _find_damage(lm: LmArrays, words: int) -> str | None:
     if int(lm.starts[0]) != 0 or bool((np.diff(lm.starts) < 0).any()):
         return odd
     shorter = int(lm.starts[-2]) if order > 1 else 0  # n-grams that others may go on from
-    padded = np.unpackbits(lm.inner.astype("<u8").view(np.uint8), bitorder="little")
-    before = np.concatenate([[0], np.cumsum(padded, dtype=np.int64)])
+    marks = lm.inner.astype(np.uint64)  # 64 n-grams in each
+    before = np.concatenate([[0], np.cumsum(np.bitwise_count(marks), dtype=np.int64)])  # that others go on from
     others = int(before[-1])
+    past = int(marks[-1]) >> (shorter - 64 * (len(marks) - 1)) if len(marks) == -(-shorter // 64) and len(marks) else 0
     blocks = (others >> int(lm.bits[1])) + 1
     sizes = (
         (int(lm.starts[-1]), grams),
         (len(lm.prob), words),
         (len(lm.high), grams),
         (len(lm.inner), -(-shorter // 64)),
-        (int(padded[shorter:].sum()), 0),
+        (past, 0),
         (len(lm.rank), max(1, -(-shorter // GRAMS_A_RANK))),
         (len(lm.backoff), words + others),
         (len(lm.after_word), words + 1),
@@ -185,11 +186,14 @@ def _find_damage(lm: LmArrays, words: int) -> str | None:
     )
     if any(found != wanted for found, wanted in sizes):
         return odd
-    if bool((lm.rank != before[: max(1, shorter) : GRAMS_A_RANK]).any()):
+    if bool((lm.rank != before[: max(1, len(marks)) : GRAMS_A_RANK // 64]).any()):
         return odd
     begins = find_begins(lm)
     if int(begins[-1]) > grams or bool((np.diff(begins) < 0).any()):
         return "an offset points outside"
-    if grams and int((lm.low.astype(np.int32) | (lm.high.astype(np.int32) >> int(lm.bits[0]) << 16)).max()) >= words:
-        return "a word that it does not have"
+    if grams:
+        high = lm.high >> np.uint8(lm.bits[0])  # words are 16 bits and some more
+        greatest = int(high.max())
+        if greatest << 16 | int(lm.low[high == greatest].max()) >= words:
+            return "a word that it does not have"
     return None

@@ -133,7 +133,8 @@ class Fbank:
         shaped = (centred - np.float32(self.options.preemphasis) * previous) * self._window
         spectrum = np.fft.rfft(shaped, n=self.options.fft_size)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        return np.log(np.maximum(self._filters(power), np.float32(LOG_FLOOR)))
+        energies: Array = np.log(np.maximum(self._filters(power), np.float32(LOG_FLOOR)))
+        return energies
 
     def windows(self, samples: Array, tempo: float = 1.0) -> Array:
         """Cut ``(n,)`` samples into overlapping windows, ``(frames, window_samples)``.

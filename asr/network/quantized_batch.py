@@ -17,8 +17,9 @@ import numpy as np
 from asr.compiler import jit
 from asr.network import vnni
 from asr.network.quantized_kernel import normalize, to_integers, update_cell
-from asr.network.quantized_weights import Array, QuantizedWeights
+from asr.network.quantized_weights import QuantizedWeights
 from asr.network.shape import MEMORY_FRAMES
+from asr.network.weights import Array
 
 _Product = Callable[[Array], Array]  # rows (n, inputs) int8 to exact sums (n, outputs or more) int32
 _LEAST_BATCH = 2  # below this many streams the other kernel is faster than torch's product

@@ -75,8 +75,8 @@ def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
         return Linear(integers, row_scales(peaks), weights[f"{name}.bias{suffix}"])
 
     def normed(norms: Sequence[str], linears: Sequence[Linear], inputs: int) -> Normed:
-        parts = (_stacked([weights[f"{norm}.{part}"] for norm in norms], width) for part in ("weight", "bias"))
-        return Normed(*parts, *_stacked_linear(linears, inputs))
+        weight, bias = (_stacked([weights[f"{norm}.{part}"] for norm in norms], width) for part in ("weight", "bias"))
+        return Normed(weight, bias, *_stacked_linear(linears, inputs))
 
     output = linear("output")
     return QuantizedWeights(

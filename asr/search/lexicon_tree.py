@@ -112,12 +112,13 @@ class LexiconTree:
         likely = np.array(lm.arrays.prob[:known], dtype=np.int64) if lm is not None else np.zeros(known, dtype=np.int64)
         numbers, sounds = [], []
         for part in (lexicon,) if own is None else (own, lexicon):
-            number = np.empty(len(part), dtype=np.int64)
-            for place, word in enumerate(part.words):
-                at = ids.setdefault(word, len(words))
-                if at == len(words):
-                    words.append(word)
-                number[place] = -1 if own is not None and part is lexicon and word in own else at
+            number = np.array([ids.get(word, -1) for word in part.words], dtype=np.int64)
+            for place in np.flatnonzero(number < 0).tolist():  # not in the language model
+                number[place] = len(words)
+                ids[part.words[place]] = len(words)
+                words.append(part.words[place])
+            if own is not None and part is lexicon:
+                number[[lexicon.find(word) for word in own.words if word in lexicon]] = -1
             arrays = part.arrays
             numbers.append(np.repeat(number, np.diff(arrays.first)))
             length = np.diff(arrays.begin)
