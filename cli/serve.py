@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import os
 import sys
 from pathlib import Path
@@ -90,12 +91,20 @@ def run(options: argparse.Namespace) -> int:
 
 def serve(model: str | None, log_format: LogFormat, settings: ServerOptions) -> None:
     """One process's whole work."""
+    import importlib.util
+
     from asr.server.app import run_server
     from asr.server.logs import configure_logs
 
     import asr
+    from asr.network.vnni import has_amx
 
     configure_logs(log_format)
+    if has_amx() and importlib.util.find_spec("torch") is None:
+        logging.getLogger("asr.server").warning(
+            "this processor has AMX, which makes many streams several times cheaper through torch: "
+            "pip install 'asr-stream[torch]'"
+        )
     recognizer = asr.load(model)
     recognizer.warm_up(together=True)
     scheme = "wss" if settings.cert else "ws"

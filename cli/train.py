@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from asr.errors import ConfigError
 
 # Training allocates and frees hundreds of megabytes a step. Kept and backed by huge pages, that memory
 # costs nothing; by default glibc gives it back each time, which takes a third of the training time.
@@ -46,6 +49,8 @@ def add_arguments(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train until the configured number of steps is done."""
+    if missing := [name for name in ("torch", "tomli_w") if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"training needs {' and '.join(missing)}: pip install 'asr-stream[train]'")
     if sys.platform == "linux" and not any(key in os.environ for key in _MALLOC):
         # The allocator reads its settings at start-up only.
         os.execve(sys.executable, [sys.executable, "-m", "asr.cli", *sys.argv[1:]], {**os.environ, **_MALLOC})

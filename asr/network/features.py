@@ -147,7 +147,8 @@ class Fbank:
         if tempo == 1.0:
             return sliding_window_view(samples, size)[::hop]
         starts = np.rint(np.arange(0, len(samples) - size + 1e-6, hop * tempo)).astype(np.int64)
-        return sliding_window_view(samples, size)[np.minimum(starts, len(samples) - size)]
+        cut: Array = sliding_window_view(samples, size)[np.minimum(starts, len(samples) - size)]
+        return cut
 
 
 class StreamingFbank:

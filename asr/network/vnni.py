@@ -31,11 +31,20 @@ DEPTH = 4  # inputs that one instruction adds up
 @cache
 def available() -> bool:
     """Whether this CPU has the instruction, and nothing better: with AMX, torch's own product wins."""
+    return _has("avx512vnni") and not has_amx()
+
+
+@cache
+def has_amx() -> bool:
+    """Whether this CPU multiplies whole tiles of 8-bit integers, which torch's product uses."""
+    return _has("amx-int8")
+
+
+def _has(feature: str) -> bool:
     try:
-        features = binding.get_host_cpu_features()
+        return bool(binding.get_host_cpu_features().get(feature, False))
     except RuntimeError:  # not known of this kind of CPU
         return False
-    return features.get("avx512vnni", False) and not features.get("amx-int8", False)
 
 
 class Product:
