@@ -28,14 +28,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.compiler import jit
+from asr.compiler import inner, jit
 from asr.lm.lookup import LmArrays, score_and_advance
 from asr.search.lexicon_tree import TreeArrays
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
 _jit = jit(_nrt=False)
-# What a step calls is compiled into it: a call would hand over some fifty arrays.
-_inline = jit(_nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_inner = inner(_nrt=False)
 
 NEVER = -math.inf
 NODES_PER_STEP, MARKS_PER_STEP = 2, 3  # new ones, times the beam, at most
@@ -49,7 +48,7 @@ HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST
 )
 COUNTS = 12
 # Places in `Search.weights`.
-ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING = range(6)
+ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING, SLACK = range(7)
 # Places in `Search.switches`.
 RECOMBINE, KEEP, FEW = range(3)
 
@@ -118,6 +117,10 @@ ASKED = np.dtype(  # what the language model answered, by context and word
     [("context", np.int32), ("word", np.int32), ("after", np.int32), ("log_prob", np.float32)],
     align=True,
 )
+FORESEEN = np.dtype(  # what is ahead at a place, by context
+    [("context", np.int32), ("place", np.int32), ("log_prob", np.float64)],
+    align=True,
+)
 ALTERNATIVE = np.dtype(  # another text that had come to where a mark was, with the same future, and lost
     [
         ("node", np.int32),  # its words, or -1 if there is none
@@ -150,7 +153,7 @@ class Search(NamedTuple):
     """All of a decoder's state, and what it reads."""
 
     counts: np.ndarray  # int64 (COUNTS,)
-    weights: np.ndarray  # float64 (6,)
+    weights: np.ndarray  # float64 (7,)
     switches: np.ndarray  # int64 (3,)
     nodes: Rows  # NODE (n,)
     alternatives: Rows  # ALTERNATIVE (m or 1, ALTERNATIVES): of each mark
@@ -166,6 +169,7 @@ class Search(NamedTuple):
     admitted: np.ndarray  # int32 (c + beam,): the place in the new beam, or -1
     likely: np.ndarray  # int32 (tokens,)
     asked: Rows  # ASKED (a power of two,): a cache
+    foreseen: Rows  # FORESEEN (a power of two,): a cache
     places: np.ndarray  # int32, as long as the longer of nodes and marks: working memory
     settled_words: np.ndarray  # int32: the words before the root
     settled_sounds: Rows  # SOUND: theirs
@@ -179,7 +183,7 @@ class Search(NamedTuple):
     has_lm: bool
 
 
-@_jit
+@_inner
 def log_add(a: float, b: float) -> float:
     if a < b:
         a, b = b, a
@@ -188,7 +192,7 @@ def log_add(a: float, b: float) -> float:
     return a + math.log1p(math.exp(b - a))
 
 
-@_inline
+@_inner
 def mix(key: np.uint64, value: int) -> np.uint64:
     """Hash of a key and one more number (the mixing step of SplitMix64)."""
     mixed = (key ^ np.uint64(value + 2)) * np.uint64(0x9E3779B97F4A7C15)
@@ -197,28 +201,22 @@ def mix(key: np.uint64, value: int) -> np.uint64:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@_inline
+@_inner
 def _where(place: int, hot: int, token: int) -> Any:
     """Place, hot words' state and token as one number."""
     return ((np.int64(place) + 1) << 32) ^ (np.int64(hot) << 9) ^ (np.int64(token) + 1)
-
-
-@_jit
-def start_key(token: int) -> np.uint64:
-    """The key of a hypothesis without words."""
-    return mix(np.uint64(0), _where(ROOT, NOTHING, token))
 
 
 # The table. A slot holds the filling's number times 2^24, plus the index of a hypothesis or, from `beam` on, a
 # candidate; so that it need not be emptied.
 
 
-@_inline
+@_inner
 def _clear(s: Search) -> None:
     s.stamp[0] += 1
 
 
-@_inline
+@_inner
 def _slot(s: Search, key: np.uint64) -> Any:
     """The slot of a key that is in the table, or the empty one that it would take."""
     mask = np.uint64(len(s.slots) - 1)
@@ -233,13 +231,13 @@ def _slot(s: Search, key: np.uint64) -> Any:
     return at
 
 
-@_inline
+@_inner
 def _entry(s: Search, slot: int) -> Any:
     """What a slot holds, or -1."""
     return np.int64(s.slots[slot] & 0xFFFFFF) if (s.slots[slot] >> 24) == s.stamp[0] else np.int64(-1)
 
 
-@_inline
+@_inner
 def _fill(s: Search, slot: int, entry: int) -> None:
     s.slots[slot] = (s.stamp[0] << 24) | entry
 
@@ -247,12 +245,12 @@ def _fill(s: Search, slot: int, entry: int) -> None:
 # The language model.
 
 
-@_inline
+@_inner
 def _ask(s: Search, node: int, word: int) -> Any:
     """The place in `asked` of what the language model says of a word after a node's words."""
-    context = s.nodes.context[node]
-    known = word if word < s.known else 0
-    at = np.int64(mix(np.uint64(context + 1), known) & np.uint64(len(s.asked) - 1))
+    context = np.int64(s.nodes.context[node])
+    known = word if word < s.known else np.int64(0)
+    at = np.int64(mix(mix(np.uint64(0), context), known) & np.uint64(len(s.asked) - 1))
     if s.asked.context[at] == context and s.asked.word[at] == known:
         return at
     total, after = score_and_advance(s.lm, context, known)
@@ -262,7 +260,7 @@ def _ask(s: Search, node: int, word: int) -> Any:
     return at
 
 
-@_inline
+@_inner
 def _word_bonus(s: Search, node: int, word: int) -> float:
     """What a word adds to the bonus, hot words apart."""
     if not s.has_lm:
@@ -271,34 +269,57 @@ def _word_bonus(s: Search, node: int, word: int) -> float:
     return bonus if word < s.known else bonus + s.weights[OOV]
 
 
-@_inline
+@_inner
 def _unknown(s: Search) -> float:
     return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[0]] + s.weights[OOV] if s.has_lm else 0.0
 
 
-@_inline
-def _ahead(s: Search, node: int, place: int) -> float:
-    """What the language model says of a word that is not finished at a place: the likeliest that it may become."""
+@_inner
+def _single(s: Search, word: int) -> float:
+    """What the language model says of a word by itself, with what an unknown one costs."""
+    if not s.has_lm:
+        return 0.0
+    return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[word]] if word < s.known else _unknown(s)
+
+
+@_inner
+def _single_ahead(s: Search, place: int) -> float:
+    """What the language model says by itself of the likeliest word that one unfinished at a place may become."""
     if not s.has_lm:
         return 0.0
     if place == OFF:
         return _unknown(s)
     at = s.tree.places[place]
-    first, last = np.int64(at.first_row) + at.ends, np.int64(at.last_row)
-    if first >= last:
+    if np.int64(at.first_row) + at.ends >= np.int64(at.last_row) or at.unknown:
         return _unknown(s)
-    if last - first > s.switches[FEW]:
-        return _unknown(s) if at.unknown else s.weights[ALPHA] * s.lm.prob_codes[0, at.ahead]
+    return s.weights[ALPHA] * s.lm.prob_codes[0, at.ahead]
+
+
+@_inner
+def _ahead(s: Search, node: int, place: int, single: float) -> float:
+    """The same after a node's words, where so few words are left that each can be asked about."""
+    if not s.has_lm or place == OFF:
+        return single
+    at = s.tree.places[place]
+    first, last = np.int64(at.first_row) + at.ends, np.int64(at.last_row)
+    if first >= last or last - first > s.switches[FEW]:
+        return single
+    context = np.int64(s.nodes.context[node])
+    slot = np.int64(mix(mix(np.uint64(0), context), place) & np.uint64(len(s.foreseen) - 1))
+    if s.foreseen.context[slot] == context and s.foreseen.place[slot] == place:
+        return s.foreseen.log_prob[slot]
     most = NEVER
     for row in range(first, last):
-        most = max(most, _word_bonus(s, node, s.tree.words[row]))
-    return most - s.weights[BETA]
+        most = max(most, _word_bonus(s, node, np.int64(s.tree.words[row])))
+    most -= s.weights[BETA]
+    s.foreseen.context[slot], s.foreseen.place[slot], s.foreseen.log_prob[slot] = context, place, most
+    return most
 
 
 # Growing.
 
 
-@_inline
+@_inner
 def _stay(s: Search, i: int, row: np.ndarray) -> None:
     """A hypothesis that does not grow: a blank, or its last token sounding on."""
     old, new = s.hypotheses, s.grown
@@ -325,7 +346,7 @@ def _stay(s: Search, i: int, row: np.ndarray) -> None:
                 s.alternatives[raised, k] = s.alternatives[mark, k]
 
 
-@_inline
+@_inner
 def _new_mark(s: Search, before: int, depth: int, peak: float) -> int:
     mark = s.counts[MARKS]
     s.counts[MARKS] += 1
@@ -339,7 +360,7 @@ def _new_mark(s: Search, before: int, depth: int, peak: float) -> int:
     return mark
 
 
-@_inline
+@_inner
 def _source(s: Search, i: int, token: int) -> tuple[float, int]:
     """The likeliest alignment of a hypothesis that a new token can follow, and its mark."""
     h = s.hypotheses
@@ -348,7 +369,7 @@ def _source(s: Search, i: int, token: int) -> tuple[float, int]:
     return h.best_blank[i], h.mark_blank[i]
 
 
-@_inline
+@_inner
 def _close_hot(s: Search, hot: int, word: int) -> int:
     """The hot words' state after a word is closed."""
     for at in range(s.hot.first_close[hot], s.hot.first_close[hot + 1]):
@@ -357,17 +378,30 @@ def _close_hot(s: Search, hot: int, word: int) -> int:
     return NOTHING
 
 
-@_inline
+@_inner
 def _offer(
     s: Search, i: int, token: int, log_prob: float, total: float, place: Any, hot: Any, word: int, bar: float
 ) -> None:
-    old, candidates, beam = s.hypotheses, s.candidates, len(s.hypotheses)
-    node = old.node[i]
+    """Offer a hypothesis with one more token at a place, and with a word closed there if one is given.
+
+    Only if it could get into the beam by what the language model says of single words, and somewhat more, is the model
+    asked what it says after the words before.
+    """
+    candidates, beam = s.candidates, len(s.hypotheses)
+    node = np.int64(s.hypotheses.node[i])
+    bonus = s.nodes.bonus[node]
+    if word < 0:
+        single = _single_ahead(s, place)
+    else:
+        hot = np.int64(_close_hot(s, hot, word)) if len(s.hot.lent) > 2 else np.int64(NOTHING)
+        bonus += s.weights[BETA] + s.hot.earned[hot]
+        single = _single(s, word)
+    ahead = s.hot.lent[hot]
+    if total + bonus + ahead + single + s.weights[SLACK] <= bar:
+        return
     text = s.nodes.key[node]
     if word >= 0:
-        text = mix(text, word)
-        place = np.int64(ROOT)
-        hot = _close_hot(s, hot, word) if len(s.hot.lent) > 2 else np.int64(NOTHING)
+        text, place = mix(text, word), np.int64(ROOT)
     key = mix(text, _where(place, hot, token))
     slot = _slot(s, key)
     entry = _entry(s, slot)
@@ -380,26 +414,20 @@ def _offer(
         return
     if entry >= 0:
         c = entry - beam
-        if total + candidates.bonus[c] + candidates.ahead[c] <= bar:
-            return
-        candidates.total[c] = log_add(candidates.total[c], total)
-        if best > candidates.best[c]:
-            candidates.best[c], candidates.source[c] = best, i
+        if total + candidates.bonus[c] + candidates.ahead[c] > bar:
+            candidates.total[c] = log_add(candidates.total[c], total)
+            if best > candidates.best[c]:
+                candidates.best[c], candidates.source[c] = best, i
         return
-    bonus, ahead, context = s.nodes.bonus[node], s.hot.lent[hot], np.int64(s.nodes.context[node])
+    context = np.int64(s.nodes.context[node])
     if word < 0:
-        ahead += _ahead(s, node, place)
-    else:
-        bonus += s.weights[BETA] + s.hot.earned[hot]
-        if word >= s.known and s.has_lm:
+        ahead += _ahead(s, node, place, single)
+    elif s.has_lm:
+        at = _ask(s, node, word)
+        bonus += s.weights[ALPHA] * s.asked.log_prob[at]
+        context = np.int64(s.asked.after[at])
+        if word >= s.known:
             bonus += s.weights[OOV]
-        # The language model is asked only about what can still get into the beam.
-        if total + bonus + ahead <= bar:
-            return
-        if s.has_lm:
-            at = _ask(s, node, word)
-            bonus += s.weights[ALPHA] * s.asked.log_prob[at]
-            context = np.int64(s.asked.after[at])
     if total + bonus + ahead <= bar:
         return
     if s.counts[FOUND] == len(candidates):
@@ -414,7 +442,7 @@ def _offer(
     _fill(s, slot, beam + c)
 
 
-@_jit
+@_inner
 def _thin(s: Search) -> None:
     """Make room among the candidates: half of it is left to the best."""
     candidates, beam = s.candidates, len(s.hypotheses)
@@ -433,11 +461,12 @@ def _thin(s: Search) -> None:
     s.counts[FOUND] = kept
 
 
-@_inline
+@_inner
 def _grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
     """Offer a hypothesis with every likely token that its place allows: unfinished, and as every word that ends there.
 
-    In one loop with one call, since what it calls is compiled into it.
+    What is ahead of a place is no more than what was ahead of the one before, or hardly: so most tokens are passed by
+    before the tree is looked at.
     """
     places, hot = s.tree.places, s.hypotheses.hot[i]
     from_place, last_token = s.hypotheses.place[i], s.hypotheses.token[i]
@@ -445,8 +474,12 @@ def _grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
     child = last = np.int64(0)
     if from_place > 0:
         child, last = np.int64(places.first_child[from_place]), np.int64(places.first_child[from_place + 1])
+    hope = s.nodes.bonus[s.hypotheses.node[i]] + s.hypotheses.ahead[i] + s.weights[SLACK]
     for k in range(likely):
-        token = s.likely[k]
+        token = np.int64(s.likely[k])
+        total = (s.hypotheses.blank[i] if token == last_token else s.hypotheses.total[i]) + row[token]
+        if total == NEVER or (not has_hot and total + hope <= bar):
+            continue
         place = np.int64(OFF)
         if from_place == ROOT:
             place = np.int64(s.tree.by_token[token])
@@ -459,9 +492,6 @@ def _grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
         if has_hot:
             after = np.int64(s.hot.next[hot, token])
         if place == OFF and after == OUTSIDE:
-            continue
-        total = (s.hypotheses.blank[i] if token == last_token else s.hypotheses.total[i]) + row[token]
-        if total == NEVER:
             continue
         first_row = ends = np.int64(0)
         more = s.hot.more[after]
@@ -478,11 +508,11 @@ def _grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
             _offer(s, i, token, row[token], total, place, after, word, bar)
 
 
-@_inline
+@_inner
 def _step(s: Search, row: np.ndarray) -> None:
     old, new = s.hypotheses, s.grown
     count, beam = s.counts[HYPOTHESES], len(s.hypotheses)
-    likely = 0
+    likely = np.int64(0)
     # Over a long pause the little that each step leaves to other tokens would add up to one.
     if row[s.blank] <= s.weights[BLANK_CEILING]:
         for token in range(len(row)):
@@ -520,7 +550,7 @@ def _step(s: Search, row: np.ndarray) -> None:
     s.counts[STEPS] += 1
 
 
-@_inline
+@_inner
 def _future(s: Search, entry: int) -> Any:
     """Hash of all that decides what may still come of a hypothesis or candidate."""
     beam = len(s.hypotheses)
@@ -531,13 +561,13 @@ def _future(s: Search, entry: int) -> Any:
     return mix(mix(np.uint64(0), c.context), _where(c.place, c.hot, c.token))
 
 
-@_inline
+@_inner
 def _score(s: Search, entry: int) -> float:
     beam = len(s.hypotheses)
     return s.grown.score[entry] if entry < beam else s.candidates.score[entry - beam]
 
 
-@_inline
+@_inner
 def _recombine(s: Search, count: int, floor: float) -> None:
     """Of those that have the same future, let only the likeliest go on: the scores of the others become NEVER."""
     _clear(s)
@@ -571,12 +601,12 @@ def _recombine(s: Search, count: int, floor: float) -> None:
         s.winners[entry] = winner
 
 
-@_inline
+@_inner
 def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) -> None:
     """Fill the beam with the best of the hypotheses that stayed and of the candidates."""
     old, new, beam = s.hypotheses, s.grown, len(s.hypotheses)
     merged = found > 0 and s.switches[RECOMBINE] != 0
-    alive = 0
+    alive = np.int64(0)
     for n in range(count + found):
         entry = n if n < count else beam + n - count
         s.admitted[entry] = -1
@@ -613,7 +643,7 @@ def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) ->
         s.counts[LAST_SOUND] = s.counts[STEPS]
 
 
-@_inline
+@_inner
 def _admit(s: Search, c: int, to: int, row: np.ndarray) -> None:
     """Make a candidate a hypothesis."""
     new, candidate = s.grown, s.candidates[c]
@@ -625,7 +655,7 @@ def _admit(s: Search, c: int, to: int, row: np.ndarray) -> None:
     new.total[to], new.ahead[to], new.score[to] = candidate.total, candidate.ahead, candidate.score
 
 
-@_inline
+@_inner
 def _write(s: Search, c: int, row: np.ndarray) -> tuple[int, int]:
     """The node and the mark of a candidate, made now."""
     candidate = s.candidates[c]
@@ -637,7 +667,7 @@ def _write(s: Search, c: int, row: np.ndarray) -> tuple[int, int]:
     return node, _new_mark(s, mark, depth, row[candidate.token])
 
 
-@_inline
+@_inner
 def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> int:
     nodes = s.nodes
     node = s.counts[NODES]
@@ -648,7 +678,7 @@ def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> 
     return node
 
 
-@_jit
+@_inner
 def _remember(s: Search, count: int, found: int, row: np.ndarray) -> None:
     """Keep those that lost to one with the same future at its mark."""
     beam, room, candidates = len(s.hypotheses), len(s.hypotheses), s.candidates
@@ -680,7 +710,7 @@ def _remember(s: Search, count: int, found: int, row: np.ndarray) -> None:
         s.alternatives.step[to, k] = s.counts[STEPS]
 
 
-@_inline
+@_inner
 def _alternative_slot(s: Search, to: int, key: np.uint64, loss: float) -> int:
     """Where to remember at a mark a text that lost, or -1 if it is there already or others lost less."""
     worst, most = 0, NEVER
@@ -695,7 +725,7 @@ def _alternative_slot(s: Search, to: int, key: np.uint64, loss: float) -> int:
     return worst if loss < most else -1
 
 
-@_inline
+@_inner
 def _nth_greatest(values: np.ndarray, count: int, n: int) -> float:
     """The n-th greatest of the first ``count`` values, n >= 1, which are left in another order (quickselect)."""
     low, high, wanted = 0, count - 1, n - 1
@@ -720,7 +750,7 @@ def _nth_greatest(values: np.ndarray, count: int, n: int) -> float:
     return values[wanted]
 
 
-@_jit
+@_inner
 def best_hypothesis(s: Search) -> int:
     best = 0
     for i in range(1, s.counts[HYPOTHESES]):
@@ -729,7 +759,7 @@ def best_hypothesis(s: Search) -> int:
     return best
 
 
-@_inline
+@_inner
 def shown_hypothesis(s: Search) -> int:
     """The best hypothesis; or if the sounds of its unfinished word are a word already, the best that closed it."""
     best, h = best_hypothesis(s), s.hypotheses
@@ -745,12 +775,12 @@ def shown_hypothesis(s: Search) -> int:
     return shown
 
 
-@_jit
+@_inner
 def likeliest_mark(h: Rows, i: int) -> int:
     return h.mark_token[i] if h.best_token[i] > h.best_blank[i] else h.mark_blank[i]
 
 
-@_inline
+@_inner
 def ancestor(s: Search, node: int, depth: int) -> int:
     """The node of the first ``depth`` words of a text; the root if they are settled already."""
     while node > 0 and s.nodes.depth[node] > depth:
@@ -758,7 +788,7 @@ def ancestor(s: Search, node: int, depth: int) -> int:
     return node
 
 
-@_inline
+@_inner
 def shared_depth(s: Search) -> int:
     """How many leading words all hypotheses have in common."""
     shared = s.hypotheses.node[0]
@@ -773,7 +803,7 @@ def shared_depth(s: Search) -> int:
 # Forgetting.
 
 
-@_jit
+@_inner
 def _settle(s: Search, oldest: int) -> None:
     """Give up the hypotheses that differ from the best one before the step ``oldest``; settle the words up to there."""
     h, nodes, marks = s.hypotheses, s.nodes, s.marks
@@ -808,7 +838,7 @@ def _settle(s: Search, oldest: int) -> None:
     _compact_nodes(s, depth)
 
 
-@_inline
+@_inner
 def _need_node(s: Search, node: int, depth: int) -> None:
     nodes, place = s.nodes, s.places
     while nodes.depth[node] > depth and place[node] < 0:
@@ -818,7 +848,7 @@ def _need_node(s: Search, node: int, depth: int) -> None:
         place[node] = 0
 
 
-@_inline
+@_inner
 def _compact_nodes(s: Search, depth: int) -> None:
     """Make the node of the first ``depth`` words, which all hypotheses share, the root; drop what none needs.
 
@@ -856,7 +886,7 @@ def _compact_nodes(s: Search, depth: int) -> None:
     s.counts[NODES] = kept + 1
 
 
-@_inline
+@_inner
 def _need_marks(s: Search, mark: int, depth: int) -> bool:
     """Keep an alignment. Whether any of it was not kept yet."""
     missed = False
@@ -867,7 +897,7 @@ def _need_marks(s: Search, mark: int, depth: int) -> bool:
     return missed
 
 
-@_inline
+@_inner
 def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
     """Keep the alternatives at the marks that are needed, and theirs; forget those that differ before the depth."""
     missed = True
@@ -884,7 +914,7 @@ def _need_alternatives(s: Search, depth: int, key: np.uint64) -> None:
                     missed = True
 
 
-@_inline
+@_inner
 def _compact_marks(s: Search, depth: int, key: np.uint64) -> None:
     """Drop the marks that no hypothesis needs, and those of settled words."""
     h, marks, place = s.hypotheses, s.marks, s.places
@@ -936,7 +966,7 @@ def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int) -> None:
     read(s, s.counts[BEST])
 
 
-@_jit
+@_inner
 def read(s: Search, i: int) -> None:
     """Write a hypothesis's words from the root on to the end of ``words``, their sounds to that of ``sounds``."""
     node, mark, at = s.hypotheses.node[i], likeliest_mark(s.hypotheses, i), len(s.words)
@@ -957,16 +987,6 @@ def read(s: Search, i: int) -> None:
 
 
 @_jit
-def finals(s: Search, scores: np.ndarray, keys: np.ndarray) -> bool:
-    """For every hypothesis its score if the text ends here, and a key of its words. False if no last word is whole.
-
-    What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those
-    with an unfinished word have no score; where none is, the unfinished words are left out.
-    """
-    h, whole = s.hypotheses, False
-    for i in range(len(scores)):
-        whole |= h.place[i] == ROOT
-    for i in range(len(scores)):
-        scores[i] = h.score[i] - h.ahead[i] if h.place[i] == ROOT or not whole else NEVER
-        keys[i] = s.nodes.key[h.node[i]]
-    return whole
+def read_other(s: Search, i: int) -> None:
+    """`read`, to be called by others."""
+    read(s, i)
