@@ -47,14 +47,14 @@ class ArrayTable:
             elif isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous:
                     raise ValueError(f"the array {name!r} is not in C order")
-                described.append((name, _type_of(value)))
+                described.append((name, _array_type(value)))
                 words += [value.ctypes.data, *value.shape]
             else:
                 described.append((name, types.int64))
                 words.append(int(value))
         self._words = np.array(words, dtype=np.int64)
         self.address: int = self._words.ctypes.data
-        self._numba_type_ = _TableType(type(fields).__name__, tuple(described))
+        self._numba_type_ = _table_type(type(fields).__name__, tuple(described))
 
 
 class _TableType(types.Type):
@@ -80,6 +80,25 @@ class _TableType(types.Type):
                 return at, kind
             at += 1 + (kind.ndim if isinstance(kind, types.Array) else 0)
         raise AttributeError(f"{self.name} has no field {wanted!r}")
+
+
+# Making a type takes Numba many times as long as a table, and so does comparing types: they are made once.
+_array_types: dict[tuple[np.dtype[Any], int, bool], Any] = {}
+_table_types: dict[tuple[str, tuple[tuple[str, int], ...]], _TableType] = {}
+
+
+def _array_type(array: np.ndarray[Any, Any]) -> Any:
+    key = array.dtype, array.ndim, array.flags.writeable
+    if key not in _array_types:
+        _array_types[key] = _type_of(array)
+    return _array_types[key]
+
+
+def _table_type(name: str, fields: tuple[tuple[str, Any], ...]) -> _TableType:
+    key = name, tuple((field, id(kind)) for field, kind in fields)  # those of fields are kept, so they stay themselves
+    if key not in _table_types:
+        _table_types[key] = _TableType(name, fields)
+    return _table_types[key]
 
 
 @_extending.register_model(_TableType)
