@@ -114,7 +114,7 @@ class _TableAttribute(_Attribute):  # type: ignore[misc]
         return dict(table.fields).get(name)
 
 
-@_extending.unbox(_TableType)  # type: ignore[untyped-decorator]
+@_extending.unbox(_TableType)
 def _unbox(_: _TableType, table: Any, c: Any) -> Any:
     address = c.pyapi.object_getattr_string(table, "address")
     value = c.pyapi.long_as_voidptr(address)
@@ -122,7 +122,7 @@ def _unbox(_: _TableType, table: Any, c: Any) -> Any:
     return _extending.NativeValue(value)
 
 
-@_extending.lower_getattr_generic(_TableType)  # type: ignore[untyped-decorator]
+@_extending.lower_getattr_generic(_TableType)
 def _read(context: Any, builder: Any, table: _TableType, address: Any, name: str) -> Any:
     at, kind = table.find(name)
     words = builder.bitcast(address, ir.IntType(64).as_pointer())

@@ -78,7 +78,10 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def inner(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function that only compiled code calls: it is kept on disk as a part of those that call it."""
+    """Compile a function that only compiled code calls: it is kept on disk as a part of those that call it.
+
+    Python itself must not call it: there is nothing that would take its arguments apart.
+    """
     options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options}
     return numba.njit(**options)
 

@@ -16,12 +16,14 @@ import numpy as np
 
 from asr.array_table import ArrayTable
 from asr.lm import LanguageModel
-from asr.search import word_search as core
+from asr.search import word_state as core
 from asr.search.decoder import DecoderOptions, HeardWord, Reading
 from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
-from asr.search.word_search import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search.word_reading import read_other
+from asr.search.word_search import run
+from asr.search.word_state import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
@@ -157,7 +159,7 @@ class WordBeamDecoder:
         for begin in range(0, len(rows), _SETTLE_EVERY):
             part = rows[begin : begin + _SETTLE_EVERY]
             self._make_room(len(part))
-            core.run(self._table(), part, _SETTLE_EVERY, self._options.max_delay_steps)
+            run(self._table(), part, _SETTLE_EVERY, self._options.max_delay_steps)
             self._read_last = int(self._search.counts[core.BEST])
 
     def _table(self) -> ArrayTable:
@@ -193,7 +195,7 @@ class WordBeamDecoder:
     def _read(self, index: int, score: float) -> Reading:
         s = self._search
         if index != self._read_last:
-            core.read_other(self._table(), index)
+            read_other(self._table(), index)
             self._read_last = index
         counts = s.counts
         # As plain arrays: looking up a field of a record array by name takes ten times as long.
