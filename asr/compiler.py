@@ -14,6 +14,43 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of a function, which also asks whether the functions that it calls are still the same.
+
+    What cannot be read, as after an upgrade that renamed something, is thrown away and compiled anew.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            self._cache_file._source_stamp = _stamp(self._py_func)  # now, since those that it calls may come after it
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever unpickling something from another version comes upon
+            try:
+                self.flush()
+            except OSError:  # not ours to write
+                self.disable()
+            return None
+
+
+def _stamp(function: Callable[..., Any]) -> tuple[tuple[str, float, int], ...]:
+    """When each file with a part of a compiled function was changed, and how long it is."""
+    seen: set[Callable[..., Any]] = set()
+    waiting = [function]
+    while waiting:
+        one: Any = waiting.pop()
+        if one not in seen:
+            seen.add(one)
+            called = (one.__globals__.get(name) for name in one.__code__.co_names)
+            waiting += [other.py_func for other in called if isinstance(other, Dispatcher)]
+    stamps = []
+    for path in sorted({one.__code__.co_filename for one in seen}):
+        found = Path(path).stat()
+        stamps.append((Path(path).name, found.st_mtime, found.st_size))
+    return tuple(stamps)
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -21,20 +58,32 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     options = {"nogil": True, "error_model": "numpy", **options}
 
     def decorate(function: Callable[..., Any]) -> Any:
+        compiled: Any = numba.njit(**options)(function)
         try:
-            return numba.njit(cache=True, **options)(function)
+            compiled._cache = _Cache(function)
+            return compiled
         except RuntimeError:  # no place to write
             folder = _own_folder()
         if folder is None:
-            return numba.njit(**options)(function)
-        config: Any = numba.config  # where caches go is decided when a function is decorated
+            return compiled
+        config: Any = numba.config  # where a cache goes is decided when it is made
         before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
         try:
-            return numba.njit(cache=True, **options)(function)
+            compiled._cache = _Cache(function)
         finally:
             config.CACHE_DIR = before
+        return compiled
 
     return decorate
+
+
+def inner(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function that only compiled code calls: it is kept on disk as a part of those that call it.
+
+    Python itself must not call it: there is nothing that would take its arguments apart.
+    """
+    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options}
+    return numba.njit(**options)
 
 
 def _own_folder() -> Path | None:

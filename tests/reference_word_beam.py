@@ -17,6 +17,7 @@ from asr.search.decoder import DecoderOptions
 
 _NEVER = -math.inf
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
+_SLACK = 2.0  # by how much a word's chance may rise by the words before it, where that is not asked yet
 _CLOSE = 1e-9  # scores nearer than this are a tie, which nothing decides
 
 Words = tuple[str, ...]
@@ -95,8 +96,13 @@ class ReferenceWordBeam:
                 total = (hypothesis.blank.total if token == last_token else hypothesis.total) + row[token]
                 if token == 0 or total == _NEVER:
                     continue
+                # What could not get into the beam by what is ahead, or by what single words cost, counts nothing.
+                if total + self._bonus((words, sounds, last_token)) + _SLACK <= bar:
+                    continue
                 alignment = (*source.alignment, (len(words) + 1, self._steps, float(row[token])))
                 for target in self._targets(words, (*sounds, token)):
+                    if total + self._words_bonus(words) + self._single(words, target) + _SLACK <= bar:
+                        continue
                     # What could not get into the beam by itself only adds to what is in it.
                     if target in old or total + self._bonus(target) > bar:
                         ending = grown.setdefault(target, _Hypothesis()).sound
@@ -151,16 +157,37 @@ class ReferenceWordBeam:
 
     def _bonus(self, place: _Place) -> float:
         words, sounds, _ = place
-        bonus = sum(self._word_bonus(words[:i], word) for i, word in enumerate(words))
-        if self._lm is None or not sounds:
-            return bonus
         below = self._below(sounds)
-        known = [self._lm.score([], word) for word in below if word in self._lm.ids]
-        if len(below) <= _FEW:
-            return bonus + max(self._word_bonus(words, word) for word in below) - self._options.beta
-        if not known:
-            return bonus + self._options.alpha * self._lm.score([], "<unk>") + self._options.oov_penalty
-        return bonus + self._options.alpha * max(known)
+        if self._lm is not None and sounds and len(below) <= _FEW:
+            ahead = max(self._word_bonus(words, word) for word in below) - self._options.beta
+        else:
+            ahead = self._single_ahead(sounds)
+        return self._words_bonus(words) + ahead
+
+    def _words_bonus(self, words: Words) -> float:
+        return sum(self._word_bonus(words[:i], word) for i, word in enumerate(words))
+
+    def _single(self, words: Words, target: _Place) -> float:
+        """What a target adds to the words before, by what the language model says of single words."""
+        if len(target[0]) == len(words):
+            return self._single_ahead(target[1])
+        word = target[0][-1]
+        if self._lm is None:
+            return self._options.beta
+        return self._options.beta + (self._alone(word) if word in self._lm.ids else self._unknown())
+
+    def _single_ahead(self, sounds: Sounds) -> float:
+        if self._lm is None or not sounds:
+            return 0.0
+        known = [word for word in self._below(sounds) if word in self._lm.ids]
+        return max(self._alone(word) for word in known) if known else self._unknown()
+
+    def _alone(self, word: str) -> float:
+        assert self._lm is not None
+        return self._options.alpha * self._lm.score([], word)
+
+    def _unknown(self) -> float:
+        return self._alone("<unk>") + self._options.oov_penalty
 
     def _word_bonus(self, before: Words, word: str) -> float:
         if self._lm is None:

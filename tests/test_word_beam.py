@@ -18,7 +18,7 @@ from asr.errors import ConfigError, DataError
 from asr.lm import LanguageModel
 from asr.lm.estimate import encode, estimate
 from asr.lm.table import SPECIAL
-from asr.search import word_search as core
+from asr.search import word_state as core
 from asr.search.decoder import DecoderOptions
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree

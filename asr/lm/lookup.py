@@ -43,7 +43,7 @@ class LmArrays(NamedTuple):
 
 
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
-_jit = jit(_nrt=False, forceinline=True)
+_jit = jit(_nrt=False)
 
 
 @_jit

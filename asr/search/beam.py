@@ -208,7 +208,7 @@ class BeamDecoder:
         for index in np.argsort(-scores, kind="stable").tolist():
             key, score = int(keys[index]), float(scores[index])
             total, first = texts.get(key, (-math.inf, index))
-            texts[key] = core.log_add(total, score), first
+            texts[key] = float(np.logaddexp(total, score)), first
         ranked = sorted(texts.values(), key=lambda pair: -pair[0])
         return [self._read(index, total) for total, index in ranked[:count]]
 

@@ -25,11 +25,11 @@ import numpy as np
 from asr.compiler import jit
 from asr.lm.lookup import LmArrays, score_word
 from asr.lm.spelling import Spelling, spell
+from asr.search.ranking import NEVER, log_add, nth_greatest
 
 # Without its runtime, which would count references to every array at every call: more work than the search.
 _jit = jit(_nrt=False)
 
-NEVER = -math.inf
 NODES_PER_STEP, MARKS_PER_STEP = 1, 3  # new ones, times the beam, at most
 OUTSIDE = -1  # spelling of a word that the language model does not know
 
@@ -134,15 +134,6 @@ class Search(NamedTuple):
     lm: LmArrays
     spelling: Spelling
     has_lm: bool
-
-
-@_jit
-def log_add(a: float, b: float) -> float:
-    if a < b:
-        a, b = b, a
-    if b == NEVER or a - b > 40:  # no digit of a would change
-        return a
-    return a + math.log1p(math.exp(b - a))
 
 
 @_jit
@@ -417,7 +408,7 @@ def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) ->
             s.ranks[i] = new.score[i]
         for c in range(found):
             s.ranks[count + c] = candidates.rank[c]
-        floor = max(floor, _nth_greatest(s.ranks, count + found, beam))
+        floor = max(floor, nth_greatest(s.ranks, count + found, beam))
     ties = beam  # places for those that lie on the floor: what those above it leave
     for i in range(count):
         ties -= new.score[i] > floor
@@ -452,31 +443,6 @@ def _select(s: Search, count: int, found: int, floor: float, row: np.ndarray) ->
     sounds = old.best_token[best] > old.best_blank[best] and s.nodes.token[old.node[best]] != s.tokens.space
     if sounds:
         s.counts[LAST_SOUND] = s.counts[STEPS]
-
-
-@_jit
-def _nth_greatest(values: np.ndarray, count: int, n: int) -> float:
-    """The n-th greatest of the first ``count`` values, n >= 1, which are left in another order (quickselect)."""
-    low, high, wanted = 0, count - 1, n - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            return values[wanted]
-    return values[wanted]
 
 
 @_jit

@@ -20,7 +20,7 @@ import numpy as np
 from asr.errors import ConfigError, DataError
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
-from asr.search.word_search import NOTHING, OUTSIDE, HotArrays
+from asr.search.word_state import NOTHING, OUTSIDE, HotArrays
 
 Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's pronunciations, each as tokens
 _State = tuple[tuple[str, ...], tuple[int, ...]]  # the phrase's words that are closed, and tokens of the next one

@@ -14,18 +14,22 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from asr.array_table import ArrayTable
 from asr.lm import LanguageModel
-from asr.search import word_search as core
+from asr.search import word_state as core
 from asr.search.decoder import DecoderOptions, HeardWord, Reading
 from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
-from asr.search.word_search import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search.word_reading import read_other
+from asr.search.word_search import run
+from asr.search.word_state import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
-_ASKED = 1 << 12  # answers of the language model that are remembered
+_ASKED = 1 << 13  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
+_SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
 _NO_LM = LanguageModel.empty()
 _Sound = tuple[int, int, float]  # number of its word, first step, log probability at the peak
 # Words after a node, and the sounds after a mark, their words counted from the node on.
@@ -71,6 +75,7 @@ class WordBeamDecoder:
                     options.token_floor,
                     options.beam_range,
                     math.log(options.blank_ceiling) if options.blank_ceiling < 1 else math.inf,
+                    _SLACK,
                 ]
             ),
             switches=np.array([recombine, keep, _FEW], dtype=np.int64),
@@ -87,7 +92,8 @@ class WordBeamDecoder:
             winners=np.zeros(wide + beam, dtype=np.int32),
             admitted=np.zeros(wide + beam, dtype=np.int32),
             likely=np.zeros(len(tokens), dtype=np.int32),
-            asked=_forgetful(),
+            asked=_forgetful(core.ASKED),
+            foreseen=_forgetful(core.FORESEEN),
             places=np.zeros(2 * room, dtype=np.int32),
             settled_words=np.zeros(room, dtype=np.int32),
             settled_sounds=np.recarray(2 * room, dtype=SOUND),
@@ -100,6 +106,7 @@ class WordBeamDecoder:
             lm=(lm or _NO_LM).arrays,
             has_lm=lm is not None,
         )
+        self._known_table = ArrayTable(self._search)
         self._begin(-1, 0.0, -math.inf)
 
     def set_hot_words(self, hot_words: Iterable[HotWord]) -> None:
@@ -127,7 +134,7 @@ class WordBeamDecoder:
     def reset(self) -> None:
         """Begin a new utterance: the next step is its step 0. A token that sounds on belongs to the old one."""
         h = self._search.hypotheses
-        best = core.best_hypothesis(self._search)
+        best = int(np.argmax(h.score[: self._search.counts[core.HYPOTHESES]]))
         total = h.total[best]
         # The last token stays as the root's, so that its going on is not a new one.
         self._begin(int(h.token[best]), float(h.blank[best] - total), float(h.sound[best] - total))
@@ -142,8 +149,7 @@ class WordBeamDecoder:
         s.counts[[core.HYPOTHESES, core.NODES]] = 1
         s.counts[core.LAST_SOUND] = -1
         nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 0.0)
-        key = core.start_key(token)
-        h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, key)
+        h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, 0)
         self._settled: list[HeardWord] = []
         self._read_last = 0
 
@@ -153,8 +159,14 @@ class WordBeamDecoder:
         for begin in range(0, len(rows), _SETTLE_EVERY):
             part = rows[begin : begin + _SETTLE_EVERY]
             self._make_room(len(part))
-            core.run(self._search, part, _SETTLE_EVERY, self._options.max_delay_steps)
+            run(self._table(), part, _SETTLE_EVERY, self._options.max_delay_steps)
             self._read_last = int(self._search.counts[core.BEST])
+
+    def _table(self) -> ArrayTable:
+        """What compiled code sees of the search."""
+        if self._known_table.fields is not self._search:
+            self._known_table = ArrayTable(self._search)
+        return self._known_table
 
     def _make_room(self, steps: int) -> None:
         s, counts, beam = self._search, self._search.counts, self._options.beam
@@ -183,7 +195,7 @@ class WordBeamDecoder:
     def _read(self, index: int, score: float) -> Reading:
         s = self._search
         if index != self._read_last:
-            core.read(s, index)
+            read_other(self._table(), index)
             self._read_last = index
         counts = s.counts
         # As plain arrays: looking up a field of a record array by name takes ten times as long.
@@ -224,9 +236,12 @@ class WordBeamDecoder:
         not settled yet.
         """
         s = self._search
-        all_count = int(s.counts[core.HYPOTHESES])
-        scores, keys = np.empty(all_count), np.empty(all_count, dtype=np.uint64)
-        core.finals(s, scores, keys)
+        h = np.asarray(s.hypotheses)[: int(s.counts[core.HYPOTHESES])]
+        keys = np.asarray(s.nodes)["key"][h["node"]]
+        # What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those
+        # with an unfinished word do not count; where none is, the unfinished words are left out.
+        whole = h["place"] == core.ROOT
+        scores = np.where(whole | ~whole.any(), h["score"] - h["ahead"], -math.inf)
         # Where the same words end in different sounds, their probabilities add up.
         texts: dict[int, tuple[float, int]] = {}
         for index in np.argsort(-scores, kind="stable").tolist():
@@ -234,7 +249,7 @@ class WordBeamDecoder:
             if score == -math.inf:
                 continue
             total, first = texts.get(key, (-math.inf, index))
-            texts[key] = core.log_add(total, score), first
+            texts[key] = float(np.logaddexp(total, score)), first
         ranked = sorted(texts.values(), key=lambda pair: -pair[0])
         if not s.switches[core.KEEP]:
             return [self._read(index, total) for total, index in ranked[:count]]
@@ -249,7 +264,7 @@ class WordBeamDecoder:
         s = self._search
         marks, others = np.asarray(s.marks), np.asarray(s.alternatives)
         waiting: list[tuple[float, int, int, int, _Rest]] = [
-            (-score, order, int(s.hypotheses.node[i]), int(core.likeliest_mark(s.hypotheses, i)), ((), ()))
+            (-score, order, int(s.hypotheses.node[i]), _likeliest_mark(s.hypotheses[i]), ((), ()))
             for order, (score, i) in enumerate(ranked)
         ]
         heapq.heapify(waiting)
@@ -300,10 +315,16 @@ class WordBeamDecoder:
         return int(counts[core.STEPS] - 1 - counts[core.LAST_SOUND])
 
 
-def _forgetful() -> core.Rows:
-    asked = np.recarray(_ASKED, dtype=core.ASKED)
-    asked[:] = (-2, -1, -1, 0.0)
-    return asked
+def _forgetful(kind: np.dtype[Any]) -> core.Rows:
+    """A cache that knows nothing yet."""
+    cache = np.recarray(_ASKED, dtype=kind)
+    cache.view(np.uint8)[:] = 0xFF  # no word or place is -1
+    return cache
+
+
+def _likeliest_mark(hypothesis: Any) -> int:
+    ends_in_token = hypothesis.best_token > hypothesis.best_blank
+    return int(hypothesis.mark_token if ends_in_token else hypothesis.mark_blank)
 
 
 def _longer(array: _Array, needed: int) -> _Array:
