@@ -21,6 +21,7 @@ from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import HotWord
 from asr.stream import Stream, StreamError
 from asr.version import __version__
+from asr.written.replacements import Replacement, read_replacements
 
 __all__ = [
     "DEFAULT_RULES",
@@ -37,10 +38,12 @@ __all__ = [
     "ModelError",
     "Partial",
     "Recognizer",
+    "Replacement",
     "Stream",
     "StreamError",
     "Transcript",
     "Word",
     "__version__",
     "load",
+    "read_replacements",
 ]

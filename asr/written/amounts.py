@@ -18,13 +18,13 @@ from asr.written.numerals import (
     read_cardinal,
     read_round,
 )
-from asr.written.tables import COMMON, CURRENCIES, DETERMINERS, LABELS, MEASURES, PENNIES, YEAR_CUES
+from asr.written.tables import COMMON, CURRENCIES, DETERMINERS, DURATIONS, LABELS, MEASURES, PENNIES, YEAR_CUES
 from asr.written.words import Piece, Pieces, Words
 
 _HALVES = {"half": ".5", "quarter": ".25"}
-_SPENT = set("cost costs paid pay pays spent spend worth owe owes owed charge charged price priced".split())
+_SPENT = set(["cost", "costs", "paid", "pay", "pays", "spent", "spend", "worth", "owe", "owes", "owed", "charge", "charged", "price", "priced"])
 _RANGES = {"to", "or", "through"}
-_OWNERS = set("own my his her your our their its two".split())
+_OWNERS = set(["own", "my", "his", "her", "your", "our", "their", "its", "two"])
 _LONGEST_MEASURE = 3
 _ADDRESS_CUES = {"at", "to", "is", "address", "near", "live", "lives", "lived", "number"}
 _CARDINAL_STARTS = DIGITS.keys() | TEENS.keys() | TENS.keys() | {"zero"}
@@ -79,7 +79,7 @@ def _read_decimals(words: Words, at: int) -> tuple[str, int] | None:
     """What follows *point*: digit by digit, or a number below a hundred."""
     digits = ""
     while words[at] in DIGITS or words[at] in ZEROS:
-        if words[at + 1] == "hundred" or words[at] in ("oh", "o") and not (digits or words[at + 1] in DIGITS):
+        if words[at + 1] == "hundred" or (words[at] in ("oh", "o") and not (digits or words[at + 1] in DIGITS)):
             break
         digits += "0" if words[at] in ZEROS else str(DIGITS[words[at]])
         at += 1
@@ -97,7 +97,11 @@ def write_amount(words: Words, at: int) -> Pieces | None:
     if words.follows(at, "one", "point") and words[at - 1] == "at":
         return None
     bare = words[at] in SCALES or words[at] == "hundred"
-    if bare and words[at - 1] in ("few", "couple", "several", "many", "some", "half", "of", "a"):
+    if bare and words[at - 1] in ("few", "couple", "several", "many", "some", "half", "of"):
+        return None
+    if bare and words[at - 1] == "a" and words[quantity.end] != "dollar":
+        return None
+    if bare and words[quantity.end] not in CURRENCIES and words[quantity.end] not in ("percent", "per"):
         return None
     with_unit = _with_unit(words, at, quantity)
     if with_unit is not None:
@@ -113,7 +117,7 @@ def write_amount(words: Words, at: int) -> Pieces | None:
         return [Piece(quantity.text.replace(",", ""), end - at), *street]
     if quantity.small:
         label = words[at - 1] in LABELS or words.follows(at - 2, "fiscal", "year")
-        shown = label and not counts_things(words[end]) or _in_range(words, at, quantity)
+        shown = (label and words[end] not in DURATIONS) or _in_range(words, at, quantity)
         if shown and not _clock_words(words, at, quantity):
             return _pieces(at, quantity)
         return None
@@ -138,7 +142,7 @@ def write_article_amount(words: Words, at: int) -> Pieces | None:
         if number.end - at <= 2 + (words[at + 2] in SCALES):
             return None
         pieces = _pieces(at + 1, quantity)
-    elif words[quantity.end] in MEASURES or quantity.text == "1" and words[quantity.end] not in CURRENCIES:
+    elif words[quantity.end] in MEASURES or (quantity.text == "1" and words[quantity.end] not in CURRENCIES):
         if not pieces[0].text.endswith("%"):
             return None  # *a hundred miles*, *a thousand pounds*: not to the mile
     return [Piece(pieces[0].text, pieces[0].words + 1), *pieces[1:]]
@@ -211,7 +215,7 @@ def _money(words: Words, at: int, quantity: Quantity, sign: str) -> Pieces:
     after = quantity.end + 1
     if words[after] == "sterling":
         return _pieces(at, quantity, before=sign, more=2)
-    if quantity.exact and words[after - 1] not in ("dollar", "euro") or words.follows(at, "one", "dollar"):
+    if (quantity.exact and words[after - 1] not in ("dollar", "euro")) or words.follows(at, "one", "dollar"):
         begin = after + (words[after] == "and")
         cents = read_below_100(words, begin)
         if cents is not None:
@@ -283,13 +287,13 @@ def _street(words: Words, at: int, quantity: Quantity) -> Pieces | None:
 def _in_range(words: Words, at: int, quantity: Quantity) -> bool:
     """Whether a small number has a partner that is written in digits: *five to ten percent*."""
     joint = words[quantity.end]
-    if joint in _RANGES or joint == "and" and words[at - 1] == "between":
+    if joint in _RANGES or (joint == "and" and words[at - 1] == "between"):
         if words[quantity.end + 1] in _CARDINAL_STARTS and words[at - 1] not in DETERMINERS:
             other = read_quantity(words, quantity.end + 1)
             if other is not None and (not other.small or _with_unit(words, quantity.end + 1, other) is not None):
                 return other.value > quantity.value
-    if words[at - 1] in ("to", "through") or words[at - 1] == "and" and _between(words, at):
-        return words[at - 2] in TEENS or words[at - 2] in TENS or words[at - 2] in DIGITS and words[at - 3] in TENS
+    if words[at - 1] in ("to", "through") or (words[at - 1] == "and" and _between(words, at)):
+        return words[at - 2] in TEENS or words[at - 2] in TENS or (words[at - 2] in DIGITS and words[at - 3] in TENS)
     return False
 
 
@@ -302,16 +306,16 @@ def _clock_words(words: Words, at: int, quantity: Quantity) -> bool:
     if quantity.value not in (5, 10, 20, 25) and words[at - 1] not in ("past", "to"):
         return False
     if words[at - 1] in ("past", "to") and quantity.value <= 12:
-        return words[at - 2] in ("half", "quarter", "ten", "twenty") or (
-            words[at - 2] == "five" and words[at - 1] == "past" or words.follows(at - 3, "twenty", "five")
-        ) and words[at - 1] == "past"
+        minutes = {"ten": 10, "twenty": 20, "five": 25 if words[at - 3] == "twenty" else 5}.get(words[at - 2], 0)
+        if words[at - 2] in ("half", "quarter") or (minutes and (words[at - 1] == "past" or quantity.value < minutes)):
+            return True
     joint = words[quantity.end]
     if joint not in ("past", "to"):
         return False
     hour = read_cardinal(words, quantity.end + 1)
     if hour is None or not 1 <= hour.value <= 12:
         return False
-    return joint == "past" or hour.value < quantity.value and not counts_things(words[hour.end])
+    return joint == "past" or (hour.value < quantity.value and not counts_things(words[hour.end]))
 
 
 def _is_year(words: Words, at: int, value: int, end: int) -> bool:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from asr.written.numerals import NUMBER_WORDS
+from asr.written.numerals import NUMBER_WORDS, ordinal_text, read_ordinal
 from asr.written.tables import COMMON, DIRECTIONS, DURATIONS, SINGULAR_UNITS, STREETS
-from asr.written.numerals import ordinal_text, read_ordinal
 from asr.written.words import Piece, Pieces, Words
 
 _NO_PLURALS = set(
-    "is was this has as its us always does yes plus less versus unless across thus perhaps besides towards afterwards "
-    "sometimes says goes guess miss pass james charles thomas paris texas".split()
+    ["is", "was", "this", "has", "as", "its", "us", "always", "does", "yes", "plus", "less", "versus", "unless", "across", "thus", "perhaps", "besides", "towards", "afterwards", "sometimes", "says", "goes", "guess", "miss", "pass", "james", "charles", "thomas", "paris", "texas"]
 )
 _PLURALS = {"people", "men", "women", "children", "percent", "folks", "police", "feet"}
 
 
 def is_plural(word: str) -> bool:
     """Whether a word looks like things that one counts."""
-    return word in _PLURALS or len(word) > 3 and word.endswith("s") and word not in _NO_PLURALS and "'" not in word
+    return word in _PLURALS or (len(word) > 3 and word.endswith("s") and word not in _NO_PLURALS and "'" not in word)
 
 
 def counts_things(word: str) -> bool:

@@ -22,18 +22,18 @@ Rule = Callable[[Words, int], Pieces | None]
 
 _TITLES = {"mister": "Mr.", "missus": "Mrs.", "doctor": "Dr."}
 _POSSESSORS = set(
-    "the a an my your his her our their this that each every any no some family eye animal another one good new old "
-    "medical witch young country other what which any mad poor".split()
+    ["the", "a", "an", "my", "your", "his", "her", "our", "their", "this", "that", "each", "every", "any", "no", "some", "family", "eye", "animal", "another", "one", "good", "new", "old", "medical", "witch", "young", "country", "other", "what", "which", "any", "mad", "poor", "of", "specific", "certain", "as"]
 )
+_PROFESSIONS = ("ist", "ician", "like", "ing", "ly")
 _WHOLE = SCALES.keys() | {"hundred", "percent", "dollar", "dollars"}
 
 
 def _title(words: Words, at: int) -> Pieces | None:
     """*mister*, *missus* and *doctor* before a name."""
     title, name = words[at], words[at + 1]
-    if not name or name in COMMON or name in _TITLES or name.endswith("'s") and title == "doctor" and len(name) < 5:
+    if not name or name in COMMON or name in _TITLES or (name.endswith("'s") and title == "doctor" and len(name) < 5):
         return None
-    if title == "doctor" and words[at - 1] in _POSSESSORS:
+    if title == "doctor" and (words[at - 1] in _POSSESSORS or name.endswith(_PROFESSIONS)):
         return None
     if len(name) == 1:
         return [Piece(_TITLES[title], 1)]

@@ -9,17 +9,12 @@ from asr.written.words import Piece, Pieces, Words
 _LETTERS = set("abcdefghijklmnopqrstuvwxyz")
 _ENDINGS = {f"{letter}'s" for letter in _LETTERS}
 _AFTER_I = set(
-    "am was think mean have had will would don't know just guess can could do did didn't really want wanted need see "
-    "say said feel believe hope never also always thought went got get was wasn't can't should might must like love "
-    "understand agree see saw wonder wish suppose heard may made told".split()
+    ["am", "was", "think", "mean", "have", "had", "will", "would", "don't", "know", "just", "guess", "can", "could", "do", "did", "didn't", "really", "want", "wanted", "need", "see", "say", "said", "feel", "believe", "hope", "never", "also", "always", "thought", "went", "got", "get", "was", "wasn't", "can't", "should", "might", "must", "like", "love", "understand", "agree", "see", "saw", "wonder", "wish", "suppose", "heard", "may", "made", "told"]
 )
 _WITH_A_OR_I = set(
-    "abc ai ap apa api aps arr at&t atm aaa amd ada apr arpu abs asp adr aps ira irs ibm ip ipo it id iq io ios iot irr "
-    "iso isp ipa icu ira usa nba cia nasa dna rna fda epa faa gpa cpa mba pta ncaa qa eta nda cfa ebitda gaap bbva fbi "
-    "api ui gui cli roi kpi mri pi di cpi ppi gdi pmi si vi emi dui wi ai esg capa lta fca dea sba usda pga nsa tsa mta "
-    "hiv aids iv ii iii ipad abb arm ax ag aig aba aol icao ieee isdn icc imf".split()
+    ["fbi", "emea", "abc", "ai", "ap", "apa", "api", "aps", "arr", "at&t", "atm", "aaa", "amd", "ada", "apr", "arpu", "abs", "asp", "adr", "aps", "ira", "irs", "ibm", "ip", "ipo", "it", "id", "iq", "io", "ios", "iot", "irr", "iso", "isp", "ipa", "icu", "ira", "usa", "nba", "cia", "nasa", "dna", "rna", "fda", "epa", "faa", "gpa", "cpa", "mba", "pta", "ncaa", "qa", "eta", "nda", "cfa", "ebitda", "gaap", "bbva", "fbi", "api", "ui", "gui", "cli", "roi", "kpi", "mri", "pi", "di", "cpi", "ppi", "gdi", "pmi", "si", "vi", "emi", "dui", "wi", "ai", "esg", "capa", "lta", "fca", "dea", "sba", "usda", "pga", "nsa", "tsa", "mta", "hiv", "aids", "iv", "ii", "iii", "ipad", "abb", "arm", "ax", "ag", "aig", "aba", "aol", "icao", "ieee", "isdn", "icc", "imf"]
 )
-_JOINED = set("r&d q&a m&a p&l s&p b&b d&o g&a e&p h&m r&b d&d".split())
+_JOINED = set(["r&d", "q&a", "m&a", "p&l", "s&p", "b&b", "d&o", "g&a", "e&p", "h&m", "r&b", "d&d"])
 _NEVER_NUMBERED = set("aiouyx")
 _ALONE = {("i", "e"): "i.e.", ("e", "g"): "e.g."}
 
@@ -41,7 +36,7 @@ def write_letters(words: Words, at: int) -> Pieces | None:
         end += 1
         if words[end - 1] in _ENDINGS:
             break
-    if end - at > 1 and words[at - 1] not in NUMBER_WORDS:
+    if end - at > 1 and len({words[k] for k in range(at, end)}) > 1:
         return _run(words, at, end)
     if first in _LETTERS and first not in _NEVER_NUMBERED and end - at == 1:
         return _numbered(words, at)
@@ -55,13 +50,13 @@ def _run(words: Words, at: int, end: int) -> Pieces | None:
     if joined in ("ai", "ii", "aa", "ia") and (not known or joined != "ai" or words[end] in _AFTER_I or not words[end]):
         if joined != "ai" or words[at - 1] not in ("an", "the", "of", "with", "in", "using", "generative", "open"):
             return [Piece("I", 1)] if run[0] == "i" else None
-    if not known or run[-1] == "i" and words[end] in _AFTER_I:
+    if not known:
         if run[0] in ("a", "i") and len(run) > 1:  # an article, a pronoun
             return [Piece("I", 1)] if run[0] == "i" else [Piece("a", 1)]
         if run[-1] in ("a", "i"):
             end -= 1
             run.pop()
-    if len(run) < 2 or len(set(run)) == 1 and len(run) > 3:
+    if len(run) < 2:
         return None
     text = "".join(run)
     return [Piece(f"{text[:-2].upper()}'s" if text.endswith("'s") else text.upper(), end - at)]
@@ -79,6 +74,9 @@ def _numbered(words: Words, at: int) -> Pieces | None:
     number = read_below_100(words, at + 1)
     assert number is not None
     after = words[number.end]
+    second = read_below_100(words, number.end) if number.value < 10 else None
+    if second is not None and second.value >= 10 and words[second.end] != "hundred" and words[second.end] not in SCALES:
+        return [Piece(f"{words[at].upper()}{number.value}{second.value}", second.end - at)]  # *f one fifty*
     if after in NUMBER_WORDS or after in SCALES or after in ("hundred", "point") or counts_things(after):
         return None
     return [Piece(f"{words[at].upper()}{number.value}", number.end - at)]

@@ -6,31 +6,27 @@ from typing import NamedTuple
 
 from asr.written.words import Words
 
-DIGITS = {w: n for n, w in enumerate("one two three four five six seven eight nine".split(), 1)}
+DIGITS = {w: n for n, w in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], 1)}
 TEENS = {
     w: n
-    for n, w in enumerate(
-        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 10
-    )
+    for n, w in enumerate(["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"], 10)
 }
-TENS = {w: 10 * n for n, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+TENS = {w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 LARGE = {"million", "billion", "trillion"}  # scales that stay words
 ZEROS = {"zero", "oh", "o", "nought", "naught"}
 NUMBER_WORDS = DIGITS.keys() | TEENS.keys() | TENS.keys() | {"zero"}
 
-_ORDINAL_DIGITS = {w: n for n, w in enumerate("first second third fourth fifth sixth seventh eighth ninth".split(), 1)}
+_ORDINAL_DIGITS = {w: n for n, w in enumerate(["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"], 1)}
 _ORDINAL_TEENS = {
     w: n
     for n, w in enumerate(
-        "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth".split(), 10
+        ["tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth"], 10
     )
 }
 _ORDINAL_TENS = {
     w: 10 * n
-    for n, w in enumerate(
-        "twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth".split(), 2
-    )
+    for n, w in enumerate(["twentieth", "thirtieth", "fortieth", "fiftieth", "sixtieth", "seventieth", "eightieth", "ninetieth"], 2)
 }
 ORDINALS = {**_ORDINAL_DIGITS, **_ORDINAL_TEENS, **_ORDINAL_TENS}
 _ORDINAL_SCALES = {"hundredth": 100, "thousandth": 10**3, "millionth": 10**6, "billionth": 10**9}
@@ -64,7 +60,7 @@ def _above(words: Words, at: int, part: Number | None) -> Number | None:
     total, end, least = 0, at, 10**15
     while part is not None:
         scale = SCALES.get(words[part.end], 1)
-        if scale >= least or part.value >= 1000 and (scale > 1 or least < 10**15) or scale == 1 and part.value >= least:
+        if scale >= least or (part.value >= 1000 and (scale > 1 or least < 10**15)) or (scale == 1 and part.value >= least):
             break
         total, end, least = total + part.value * scale, part.end + (scale > 1), scale
         if scale == 1:
@@ -81,7 +77,7 @@ def _above(words: Words, at: int, part: Number | None) -> Number | None:
 def _below_1000(words: Words, at: int) -> Number | None:
     """Up to 999, or hundreds up to ninety-nine of them."""
     small = read_below_100(words, at)
-    if small is None or words[small.end] != "hundred" or small.value >= 10 and small.value % 10 == 0:
+    if small is None or words[small.end] != "hundred" or (small.value >= 10 and small.value % 10 == 0):
         return small
     return _after_hundred(words, small.value, small.end)
 
@@ -116,7 +112,7 @@ def read_ordinal(words: Words, at: int) -> Number | None:
     word = words[end]
     if word in _ORDINAL_SCALES:
         scale = _ORDINAL_SCALES[word]
-        return Number(value * scale, end + 1) if value < 100 or scale > 100 and value < 1000 else None
+        return Number(value * scale, end + 1) if value < 100 or (scale > 100 and value < 1000) else None
     if word in _ORDINAL_DIGITS and words[end - 1] in TENS:
         return Number(value + _ORDINAL_DIGITS[word], end + 1)
     if value % 100:

@@ -56,8 +56,16 @@ class Replacements:
         return None
 
 
+def make_replacements(pairs: Iterable[tuple[str, str]]) -> tuple[Replacement, ...]:
+    """Replacements from pairs of what is said and what is written. Raises ConfigError for a pair that cannot be used,
+    or too many."""
+    rules = tuple(Replacement(spoken, written) for spoken, written in pairs)
+    Replacements(rules)
+    return rules
+
+
 def _same(wanted: str, word: str) -> bool:
-    return word == wanted or wanted.islower() and word.lower() == wanted
+    return word == wanted or (wanted.islower() and word.lower() == wanted)
 
 
 def read_replacements(path: Path) -> tuple[Replacement, ...]:

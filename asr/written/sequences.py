@@ -16,7 +16,7 @@ from asr.written.numerals import (
     read_below_100,
     read_cardinal,
 )
-from asr.written.tables import CURRENCIES, LABELS, LABELS_OF_LONG, MONTHS, TIME_CUES, YEAR_CUES
+from asr.written.tables import CURRENCIES, LABELS, LABELS_OF_LONG, TIME_CUES, YEAR_CUES
 from asr.written.words import Piece, Pieces, Words
 
 _REPEATS = {"double": 2, "triple": 3}
@@ -105,13 +105,17 @@ def _is_run(words: Words, at: int, elements: list[_Element]) -> bool:
         return singles == len(elements) or len(elements) > 2
     if words[at] in ("oh", "o", "zero") and len(elements) < 4:
         return False
+    if len(elements) == 3 and elements[1].digits == "0":
+        end = elements[-1].end
+        if words[at - 1] in TIME_CUES or read_half_day(words, end) is not None:
+            return False  # *five oh five p m*
     values = [int(element.digits) for element in elements]
     steps = {b - a for a, b in zip(values, values[1:], strict=False)}
-    if steps in ({1}, {-1}) and digits < 7 or singles < len(elements) and all(step > 0 for step in steps):
+    if (steps in ({1}, {-1}) and digits < 7) or (singles < len(elements) and all(step > 0 for step in steps)):
         return False  # somebody counts
     if repeated:
         return digits > 2
-    return len(elements) > 2 and singles > 2 or len(elements) > 3 and digits in (7, 10, 11, 16)
+    return (len(elements) > 2 and singles > 2) or (len(elements) > 3 and digits in (7, 10, 11, 16))
 
 
 def _telephone(digits: str) -> str:
@@ -132,7 +136,7 @@ def read_year(words: Words, at: int) -> Number | None:
     number = read_cardinal(words, at)
     if number is None:
         return None
-    said_so = words[at + 1] == "hundred" and words[at] in TEENS or words[at] == "two" and words[at + 1] == "thousand"
+    said_so = (words[at + 1] == "hundred" and words[at] in TEENS) or (words[at] == "two" and words[at + 1] == "thousand")
     return number if said_so and 1100 <= number.value < 2100 else None
 
 
@@ -196,7 +200,7 @@ def write_pair(words: Words, at: int) -> Pieces | None:
     if after in NUMBER_WORDS or after in CURRENCIES:
         return None
     if is_year:
-        listed = first in (15, 20) and second % 5 == 0 and 0 < second - first <= 20 or first == second and first < 20
+        listed = (first in (15, 20) and second % 5 == 0 and 0 < second - first <= 20) or (first == second and first < 20)
         return None if listed and counts_things(after) else joined
     if is_time and not counts_things(after):
         if before in TIME_CUES or second in (15, 30, 45):
@@ -204,7 +208,7 @@ def write_pair(words: Words, at: int) -> Pieces | None:
         if first < 10 or pair.second[0] == "0" or before in YEAR_CUES - {"between", "for", "to", "and"}:
             return joined
         return None
-    if first < 10 and not counts_things(after) or 10 <= first <= 12 and second > 59:
+    if (first < 10 and not counts_things(after)) or (10 <= first <= 12 and second > 59):
         return joined
     return None
 
@@ -218,7 +222,3 @@ def write_list(words: Words, at: int) -> Pieces | None:
         elements.append(Piece(str(element.value) if element.value >= 10 else words[at], element.end - at))
         at = element.end
     return elements[:-1] or None
-
-
-def follows_month(words: Words, at: int) -> bool:
-    return words[at - 1] in MONTHS

@@ -49,9 +49,7 @@ class _Stage:
             for token in made:
                 taken = self._inputs[self._at : self._at + token.words]
                 same = len(taken) == 1 and (taken[0].replaced or token.text == taken[0].text)
-                settled.append(
-                    taken[0] if same else Token(token.text, sum(one.words for one in taken), token.replaced)
-                )
+                settled.append(taken[0] if same else Token(token.text, sum(one.words for one in taken), token.replaced))
                 self._at += token.words
         return settled
 
