@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import asr
 from asr.errors import ConfigError, DataError
 from asr.events import Final, Partial, Word
-from asr.written.numerals import SCALES
+from asr.written.numerals import DIGITS, SCALES, TEENS, TENS
 from asr.written.replacements import Replacement, read_replacements
 from asr.written.writer import Writer, write_text
 
@@ -26,8 +26,8 @@ SENTENCES = st.one_of(
     st.lists(st.sampled_from(VOCABULARY), max_size=30),
     st.lists(st.sampled_from(TABLE), max_size=5).map(lambda rows: " ".join(row[1] for row in rows).split()),
 )
-_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ONES = ["zero", *DIGITS, *TEENS]
+_TENS = [*TENS]
 
 
 def spell(number: int, joint: str = "") -> str:

@@ -13,18 +13,18 @@ from asr.written.numerals import (
     TEENS,
     TENS,
     ZEROS,
-    Number,
     read_below_100,
     read_cardinal,
     read_round,
 )
 from asr.written.tables import COMMON, CURRENCIES, DETERMINERS, DURATIONS, LABELS, MEASURES, PENNIES, YEAR_CUES
-from asr.written.words import Piece, Pieces, Words
+from asr.written.words import Piece, Pieces, Words, word_set
 
 _HALVES = {"half": ".5", "quarter": ".25"}
-_SPENT = set(["cost", "costs", "paid", "pay", "pays", "spent", "spend", "worth", "owe", "owes", "owed", "charge", "charged", "price", "priced"])
+_SPENT = word_set("cost costs paid pay pays spent spend worth owe owes owed charge charged price priced")
+_COUNTED = {"percent", "people", "thousand", "hundred", "million"}
 _RANGES = {"to", "or", "through"}
-_OWNERS = set(["own", "my", "his", "her", "your", "our", "their", "its", "two"])
+_OWNERS = word_set("own my his her your our their its two")
 _LONGEST_MEASURE = 3
 _ADDRESS_CUES = {"at", "to", "is", "address", "near", "live", "lives", "lived", "number"}
 _CARDINAL_STARTS = DIGITS.keys() | TEENS.keys() | TENS.keys() | {"zero"}
@@ -137,14 +137,11 @@ def write_article_amount(words: Words, at: int) -> Pieces | None:
     assert quantity is not None
     if words[quantity.end] == "dollar":  # *a hundred dollar bill*: the article is the bill's
         return [Piece("a", 1)]
-    pieces = _with_unit(words, at + 1, quantity)
-    if pieces is None:
-        if number.end - at <= 2 + (words[at + 2] in SCALES):
-            return None
-        pieces = _pieces(at + 1, quantity)
-    elif words[quantity.end] in MEASURES or (quantity.text == "1" and words[quantity.end] not in CURRENCIES):
-        if not pieces[0].text.endswith("%"):
-            return None  # *a hundred miles*, *a thousand pounds*: not to the mile
+    vague = number.end - at <= 2 + (words[at + 2] in SCALES)  # *a hundred miles*: not to the mile
+    unit = words[quantity.end]
+    if vague and unit not in CURRENCIES and unit not in ("percent", "per"):
+        return None
+    pieces = _with_unit(words, at + 1, quantity) or _pieces(at + 1, quantity)
     return [Piece(pieces[0].text, pieces[0].words + 1), *pieces[1:]]
 
 
@@ -223,10 +220,10 @@ def _money(words: Words, at: int, quantity: Quantity, sign: str) -> Pieces:
             if unit in PENNIES:
                 whole = quantity._replace(text=f"{quantity.text}.{cents.value:02}")
                 return _pieces(at, whole, before=sign, more=cents.end + 1 - quantity.end)
-            if begin == after and cents.value >= 10 and (unit == "" or unit in COMMON) and unit not in NUMBER_WORDS:
-                if unit not in ("percent", "people", "thousand", "hundred", "million") and not counts_things(unit):
-                    whole = quantity._replace(text=f"{quantity.text}.{cents.value:02}")
-                    return _pieces(at, whole, before=sign, more=cents.end - quantity.end)
+            ends = begin == after and cents.value >= 10 and (unit == "" or unit in COMMON) and unit not in NUMBER_WORDS
+            if ends and unit not in _COUNTED and not counts_things(unit):
+                whole = quantity._replace(text=f"{quantity.text}.{cents.value:02}")
+                return _pieces(at, whole, before=sign, more=cents.end - quantity.end)
     if "." in quantity.text and not quantity.scale and len(quantity.text.split(".")[1]) == 1:
         quantity = quantity._replace(text=f"{quantity.text}0")
     return _pieces(at, quantity, before=sign, more=1)
@@ -265,9 +262,6 @@ def _measure(words: Words, at: int, quantity: Quantity) -> Pieces | None:
     return None
 
 
-_MEASURE_STARTS = {said[0] for said in MEASURES if len(said) > 1}
-
-
 def _phrase(words: Words, at: int, length: int) -> tuple[str, ...] | None:
     """So many words, if a measure may begin here: else nobody should wait for them."""
     said: tuple[str, ...] = ()
@@ -287,11 +281,11 @@ def _street(words: Words, at: int, quantity: Quantity) -> Pieces | None:
 def _in_range(words: Words, at: int, quantity: Quantity) -> bool:
     """Whether a small number has a partner that is written in digits: *five to ten percent*."""
     joint = words[quantity.end]
-    if joint in _RANGES or (joint == "and" and words[at - 1] == "between"):
-        if words[quantity.end + 1] in _CARDINAL_STARTS and words[at - 1] not in DETERMINERS:
-            other = read_quantity(words, quantity.end + 1)
-            if other is not None and (not other.small or _with_unit(words, quantity.end + 1, other) is not None):
-                return other.value > quantity.value
+    joined = joint in _RANGES or (joint == "and" and words[at - 1] == "between")
+    if joined and words[quantity.end + 1] in _CARDINAL_STARTS and words[at - 1] not in DETERMINERS:
+        other = read_quantity(words, quantity.end + 1)
+        if other is not None and (not other.small or _with_unit(words, quantity.end + 1, other) is not None):
+            return other.value > quantity.value
     if words[at - 1] in ("to", "through") or (words[at - 1] == "and" and _between(words, at)):
         return words[at - 2] in TEENS or words[at - 2] in TENS or (words[at - 2] in DIGITS and words[at - 3] in TENS)
     return False
@@ -330,6 +324,3 @@ def _is_year(words: Words, at: int, value: int, end: int) -> bool:
 def is_number_start(word: str) -> bool:
     """Whether a number may begin with a word, *a* left aside."""
     return word in _CARDINAL_STARTS or word == "hundred" or word in SCALES
-
-
-__all__ = ["Number", "is_number_start", "write_amount", "write_article_amount", "write_fraction", "write_negative"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from asr.written.numerals import NUMBER_WORDS, ordinal_text, read_ordinal
 from asr.written.tables import COMMON, DIRECTIONS, DURATIONS, SINGULAR_UNITS, STREETS
-from asr.written.words import Piece, Pieces, Words
+from asr.written.words import Piece, Pieces, Words, word_set
 
-_NO_PLURALS = set(
-    ["is", "was", "this", "has", "as", "its", "us", "always", "does", "yes", "plus", "less", "versus", "unless", "across", "thus", "perhaps", "besides", "towards", "afterwards", "sometimes", "says", "goes", "guess", "miss", "pass", "james", "charles", "thomas", "paris", "texas"]
+_NO_PLURALS = word_set(
+    "is was this has as its us always does yes plus less versus unless across thus perhaps besides towards "
+    "afterwards sometimes says goes guess miss pass james charles thomas paris texas"
 )
 _PLURALS = {"people", "men", "women", "children", "percent", "folks", "police", "feet"}
 

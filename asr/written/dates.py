@@ -15,12 +15,12 @@ from asr.written.numerals import (
 )
 from asr.written.sequences import read_year
 from asr.written.tables import MEASURES, MONTHS, SUBJECTS
-from asr.written.words import Piece, Pieces, Words
+from asr.written.words import Piece, Pieces, Words, word_set
 
 _VERBS = {"may", "march"}  # months that are verbs too
-_DATE_CUES = set(["on", "of", "by", "since", "until", "from", "to", "before", "after", "through", "between", "is", "was", "for", "starting", "and", "in"])
-_MONTH_CUES = set(["in", "of", "since", "until", "by", "last", "next", "early", "late", "mid", "during", "through", "before", "after"])
-_FIXED = set(["the", "month", "on", "our", "my", "his", "her", "their", "your", "this", "that", "every", "each"])  # before an ordinal
+_DATE_CUES = word_set("on of by since until from to before after through between is was for starting and in")
+_MONTH_CUES = word_set("in of since until by last next early late mid during through before after")
+_FIXED = word_set("the month on our my his her their your this that every each")  # before an ordinal
 
 
 def write_month(words: Words, at: int) -> Pieces | None:
@@ -86,6 +86,3 @@ def write_ordinal(words: Words, at: int) -> Pieces | None:
 
 def is_ordinal_start(word: str) -> bool:
     return word in ORDINALS or word in TENS
-
-
-__all__ = ["is_ordinal_start", "write_month", "write_ordinal"]

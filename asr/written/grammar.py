@@ -16,13 +16,14 @@ from asr.written.letters import is_letter, write_letters
 from asr.written.numerals import NUMBER_WORDS, SCALES
 from asr.written.sequences import write_digits, write_list, write_pair
 from asr.written.tables import COMMON, DETERMINERS, MONTHS, WEEKDAYS
-from asr.written.words import Piece, Pieces, Words
+from asr.written.words import Piece, Pieces, Words, word_set
 
 Rule = Callable[[Words, int], Pieces | None]
 
 _TITLES = {"mister": "Mr.", "missus": "Mrs.", "doctor": "Dr."}
-_POSSESSORS = set(
-    ["the", "a", "an", "my", "your", "his", "her", "our", "their", "this", "that", "each", "every", "any", "no", "some", "family", "eye", "animal", "another", "one", "good", "new", "old", "medical", "witch", "young", "country", "other", "what", "which", "any", "mad", "poor", "of", "specific", "certain", "as"]
+_POSSESSORS = word_set(
+    "the a an my your his her our their this that each every any no some family eye animal another one good "
+    "new old medical witch young country other what which any mad poor of specific certain as"
 )
 _PROFESSIONS = ("ist", "ician", "like", "ing", "ly")
 _WHOLE = SCALES.keys() | {"hundred", "percent", "dollar", "dollars"}

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from asr.written.context import counts_things
 from asr.written.numerals import DIGITS, NUMBER_WORDS, SCALES, TEENS, TENS, read_below_100
-from asr.written.words import Piece, Pieces, Words
+from asr.written.words import Piece, Pieces, Words, word_set
 
 _LETTERS = set("abcdefghijklmnopqrstuvwxyz")
 _ENDINGS = {f"{letter}'s" for letter in _LETTERS}
-_AFTER_I = set(
-    ["am", "was", "think", "mean", "have", "had", "will", "would", "don't", "know", "just", "guess", "can", "could", "do", "did", "didn't", "really", "want", "wanted", "need", "see", "say", "said", "feel", "believe", "hope", "never", "also", "always", "thought", "went", "got", "get", "was", "wasn't", "can't", "should", "might", "must", "like", "love", "understand", "agree", "see", "saw", "wonder", "wish", "suppose", "heard", "may", "made", "told"]
+_AFTER_I = word_set(
+    "am was think mean have had will would don't know just guess can could do did didn't really want wanted "
+    "need see say said feel believe hope never also always thought went got get was wasn't can't should might "
+    "must like love understand agree see saw wonder wish suppose heard may made told"
 )
-_WITH_A_OR_I = set(
-    ["fbi", "emea", "abc", "ai", "ap", "apa", "api", "aps", "arr", "at&t", "atm", "aaa", "amd", "ada", "apr", "arpu", "abs", "asp", "adr", "aps", "ira", "irs", "ibm", "ip", "ipo", "it", "id", "iq", "io", "ios", "iot", "irr", "iso", "isp", "ipa", "icu", "ira", "usa", "nba", "cia", "nasa", "dna", "rna", "fda", "epa", "faa", "gpa", "cpa", "mba", "pta", "ncaa", "qa", "eta", "nda", "cfa", "ebitda", "gaap", "bbva", "fbi", "api", "ui", "gui", "cli", "roi", "kpi", "mri", "pi", "di", "cpi", "ppi", "gdi", "pmi", "si", "vi", "emi", "dui", "wi", "ai", "esg", "capa", "lta", "fca", "dea", "sba", "usda", "pga", "nsa", "tsa", "mta", "hiv", "aids", "iv", "ii", "iii", "ipad", "abb", "arm", "ax", "ag", "aig", "aba", "aol", "icao", "ieee", "isdn", "icc", "imf"]
+_WITH_A_OR_I = word_set(
+    "fbi emea abc ai ap apa api aps arr at&t atm aaa amd ada apr arpu abs asp adr aps ira irs ibm ip ipo it "
+    "id iq io ios iot irr iso isp ipa icu ira usa nba cia nasa dna rna fda epa faa gpa cpa mba pta ncaa qa "
+    "eta nda cfa ebitda gaap bbva fbi api ui gui cli roi kpi mri pi di cpi ppi gdi pmi si vi emi dui wi ai "
+    "esg capa lta fca dea sba usda pga nsa tsa mta hiv aids iv ii iii ipad abb arm ax ag aig aba aol icao "
+    "ieee isdn icc imf"
 )
-_JOINED = set(["r&d", "q&a", "m&a", "p&l", "s&p", "b&b", "d&o", "g&a", "e&p", "h&m", "r&b", "d&d"])
+_BEFORE_AI = {"an", "the", "of", "with", "in", "using", "generative", "open"}
+_JOINED = word_set("r&d q&a m&a p&l s&p b&b d&o g&a e&p h&m r&b d&d")
 _NEVER_NUMBERED = set("aiouyx")
 _ALONE = {("i", "e"): "i.e.", ("e", "g"): "e.g."}
 
@@ -47,9 +54,8 @@ def _run(words: Words, at: int, end: int) -> Pieces | None:
     run = [words[k] for k in range(at, end)]
     joined = "".join(run).replace("'s", "")
     known = joined in _WITH_A_OR_I
-    if joined in ("ai", "ii", "aa", "ia") and (not known or joined != "ai" or words[end] in _AFTER_I or not words[end]):
-        if joined != "ai" or words[at - 1] not in ("an", "the", "of", "with", "in", "using", "generative", "open"):
-            return [Piece("I", 1)] if run[0] == "i" else None
+    if joined == "ai":  # *a, I mean*, but *an AI system*
+        known = words[at - 1] in _BEFORE_AI or words[end] != "" and words[end] not in _AFTER_I
     if not known:
         if run[0] in ("a", "i") and len(run) > 1:  # an article, a pronoun
             return [Piece("I", 1)] if run[0] == "i" else [Piece("a", 1)]

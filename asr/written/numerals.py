@@ -6,28 +6,25 @@ from typing import NamedTuple
 
 from asr.written.words import Words
 
-DIGITS = {w: n for n, w in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], 1)}
-TEENS = {
-    w: n
-    for n, w in enumerate(["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"], 10)
-}
-TENS = {w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
+
+def _number(text: str, first: int, step: int = 1) -> dict[str, int]:
+    """Words and their values, so many apart."""
+    return {word: first + step * place for place, word in enumerate(text.split())}
+
+
+DIGITS = _number("one two three four five six seven eight nine", 1)
+TEENS = _number("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen", 10)
+TENS = _number("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10)
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 LARGE = {"million", "billion", "trillion"}  # scales that stay words
 ZEROS = {"zero", "oh", "o", "nought", "naught"}
 NUMBER_WORDS = DIGITS.keys() | TEENS.keys() | TENS.keys() | {"zero"}
 
-_ORDINAL_DIGITS = {w: n for n, w in enumerate(["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"], 1)}
-_ORDINAL_TEENS = {
-    w: n
-    for n, w in enumerate(
-        ["tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth"], 10
-    )
-}
-_ORDINAL_TENS = {
-    w: 10 * n
-    for n, w in enumerate(["twentieth", "thirtieth", "fortieth", "fiftieth", "sixtieth", "seventieth", "eightieth", "ninetieth"], 2)
-}
+_ORDINAL_DIGITS = _number("first second third fourth fifth sixth seventh eighth ninth", 1)
+_ORDINAL_TEENS = _number(
+    "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth", 10
+)
+_ORDINAL_TENS = _number("twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth", 20, 10)
 ORDINALS = {**_ORDINAL_DIGITS, **_ORDINAL_TEENS, **_ORDINAL_TENS}
 _ORDINAL_SCALES = {"hundredth": 100, "thousandth": 10**3, "millionth": 10**6, "billionth": 10**9}
 
@@ -60,7 +57,11 @@ def _above(words: Words, at: int, part: Number | None) -> Number | None:
     total, end, least = 0, at, 10**15
     while part is not None:
         scale = SCALES.get(words[part.end], 1)
-        if scale >= least or (part.value >= 1000 and (scale > 1 or least < 10**15)) or (scale == 1 and part.value >= least):
+        if (
+            scale >= least
+            or (part.value >= 1000 and (scale > 1 or least < 10**15))
+            or (scale == 1 and part.value >= least)
+        ):
             break
         total, end, least = total + part.value * scale, part.end + (scale > 1), scale
         if scale == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from asr.written.context import counts_things, read_half_day, read_street, says_morning
@@ -110,7 +111,7 @@ def _is_run(words: Words, at: int, elements: list[_Element]) -> bool:
         if words[at - 1] in TIME_CUES or read_half_day(words, end) is not None:
             return False  # *five oh five p m*
     values = [int(element.digits) for element in elements]
-    steps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(values)}
     if (steps in ({1}, {-1}) and digits < 7) or (singles < len(elements) and all(step > 0 for step in steps)):
         return False  # somebody counts
     if repeated:
@@ -136,7 +137,9 @@ def read_year(words: Words, at: int) -> Number | None:
     number = read_cardinal(words, at)
     if number is None:
         return None
-    said_so = (words[at + 1] == "hundred" and words[at] in TEENS) or (words[at] == "two" and words[at + 1] == "thousand")
+    said_so = (words[at + 1] == "hundred" and words[at] in TEENS) or (
+        words[at] == "two" and words[at + 1] == "thousand"
+    )
     return number if said_so and 1100 <= number.value < 2100 else None
 
 
@@ -180,9 +183,9 @@ def write_pair(words: Words, at: int) -> Pieces | None:
     if pair is None:
         return None
     before, after = words[at - 1], words[pair.end]
-    first, second = int(pair.first), int(pair.second)
+    hour, minute = int(pair.first), int(pair.second)
     joined = [Piece(pair.first + pair.second, pair.end - at)]
-    is_time = first <= 12 and second < 60
+    is_time = hour <= 12 and minute < 60
     if is_time:
         time = Piece(f"{pair.first}:{pair.second}", pair.end - at)
         half = read_half_day(words, pair.end)
@@ -194,21 +197,21 @@ def write_pair(words: Words, at: int) -> Pieces | None:
         return [*joined, *street]
     if before in LABELS or before == "number":
         return joined
-    is_year = 13 <= first <= 20 and (second >= 10 or pair.second[0] == "0")
+    is_year = 13 <= hour <= 20 and (minute >= 10 or pair.second[0] == "0")
     if is_year and before in YEAR_CUES:
         return joined
     if after in NUMBER_WORDS or after in CURRENCIES:
         return None
     if is_year:
-        listed = (first in (15, 20) and second % 5 == 0 and 0 < second - first <= 20) or (first == second and first < 20)
+        listed = (hour in (15, 20) and minute % 5 == 0 and 0 < minute - hour <= 20) or (hour == minute < 20)
         return None if listed and counts_things(after) else joined
     if is_time and not counts_things(after):
-        if before in TIME_CUES or second in (15, 30, 45):
+        if before in TIME_CUES or minute in (15, 30, 45):
             return [time]
-        if first < 10 or pair.second[0] == "0" or before in YEAR_CUES - {"between", "for", "to", "and"}:
+        if hour < 10 or pair.second[0] == "0" or before in YEAR_CUES - {"between", "for", "to", "and"}:
             return joined
         return None
-    if (first < 10 and not counts_things(after)) or (10 <= first <= 12 and second > 59):
+    if (hour < 10 and not counts_things(after)) or (10 <= hour <= 12 and minute > 59):
         return joined
     return None
 

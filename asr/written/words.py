@@ -54,3 +54,8 @@ def spread(texts: Sequence[str], words: int) -> Pieces:
     """Pieces for texts that a stretch of words is written as together: a word each, the last one has the rest."""
     last = len(texts) - 1
     return [Piece(text, 1 if k < last else words - last) for k, text in enumerate(texts)]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
