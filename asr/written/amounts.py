@@ -56,7 +56,9 @@ def read_quantity(words: Words, at: int) -> Quantity | None:
     value, end = number
     if words[end] == "point" and (fraction := _read_decimals(words, end + 1)) is not None:
         text, end = fraction
-        while words[end] == "point" and (more := _read_decimals(words, end + 1)) is not None:
+        while (
+            words[at - 1] in LABELS and words[end] == "point" and (more := _read_decimals(words, end + 1)) is not None
+        ):
             text, end = f"{text}.{more[0]}", more[1]  # a version
         return _scaled(words, f"{value:,}.{text}", float(value), end)
     if words[end] == "and" and words[end + 1] in ("a", "one") and words[end + 2] in _HALVES and value < 1000:

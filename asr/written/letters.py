@@ -55,7 +55,7 @@ def _run(words: Words, at: int, end: int) -> Pieces | None:
     joined = "".join(run).replace("'s", "")
     known = joined in _WITH_A_OR_I
     if joined == "ai":  # *a, I mean*, but *an AI system*
-        known = words[at - 1] in _BEFORE_AI or words[end] != "" and words[end] not in _AFTER_I
+        known = words[at - 1] in _BEFORE_AI or (words[end] != "" and words[end] not in _AFTER_I)
     if not known:
         if run[0] in ("a", "i") and len(run) > 1:  # an article, a pronoun
             return [Piece("I", 1)] if run[0] == "i" else [Piece("a", 1)]
