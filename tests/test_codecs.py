@@ -90,3 +90,21 @@ def test_no_upload_breaks_the_codec(fields, whole: bool, size: int, junk: bytes)
         body += f'--B\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n{value}\r\n'.encode()
     body += b"--B--\r\n" if whole else junk
     upload([body[begin : begin + size] for begin in range(0, len(body), size)])
+
+
+def test_the_written_form_is_asked_for_in_each_protocol() -> None:
+    """`written`, `smart_format` and `numerals` ask for it, and for replacements; without them nobody gets it."""
+    native = NativeCodec()
+    assert not native.settings.written
+    native.receive('{"type": "config", "written": true, "replacements": {"open a i": "OpenAI"}}')
+    assert native.settings.written
+    assert native.settings.replacements[0].written == "OpenAI"
+    for bad in ('{"type": "config", "written": 1}', '{"type": "config", "replacements": {"x": ""}}'):
+        with pytest.raises(ProtocolError):
+            NativeCodec().receive(bad)
+    assert not DeepgramCodec({}).settings.written
+    assert DeepgramCodec({"smart_format": ["true"]}).settings.written
+    assert DeepgramCodec({"numerals": ["true"], "replace": ["a b:AB"]}).settings.replacements[0].spoken == "a b"
+    with pytest.raises(ProtocolError):
+        DeepgramCodec({"replace": ["nothing"]})
+    assert not VoskCodec().settings.written

@@ -17,7 +17,17 @@ from asr.written.numerals import (
     read_cardinal,
     read_round,
 )
-from asr.written.tables import COMMON, CURRENCIES, DETERMINERS, DURATIONS, LABELS, MEASURES, PENNIES, YEAR_CUES
+from asr.written.tables import (
+    COMMON,
+    CURRENCIES,
+    DETERMINERS,
+    DURATIONS,
+    LABELS,
+    MEASURES,
+    PENNIES,
+    SUBJECTS,
+    YEAR_CUES,
+)
 from asr.written.words import Piece, Pieces, Words, word_set
 
 _HALVES = {"half": ".5", "quarter": ".25"}
@@ -54,12 +64,11 @@ def read_quantity(words: Words, at: int) -> Quantity | None:
         if number is None:
             return None
     value, end = number
-    if words[end] == "point" and (fraction := _read_decimals(words, end + 1)) is not None:
+    version = words[at - 1] in LABELS
+    if words[end] == "point" and (fraction := _read_decimals(words, end + 1, version)) is not None:
         text, end = fraction
-        while (
-            words[at - 1] in LABELS and words[end] == "point" and (more := _read_decimals(words, end + 1)) is not None
-        ):
-            text, end = f"{text}.{more[0]}", more[1]  # a version
+        while version and words[end] == "point" and (more := _read_decimals(words, end + 1, True)) is not None:
+            text, end = f"{text}.{more[0]}", more[1]
         return _scaled(words, f"{value:,}.{text}", float(value), end)
     if words[end] == "and" and words[end + 1] in ("a", "one") and words[end + 2] in _HALVES and value < 1000:
         return _scaled(words, f"{value}{_HALVES[words[end + 2]]}", float(value), end + 3)
@@ -77,10 +86,12 @@ def _scaled(words: Words, text: str, value: float, end: int) -> Quantity:
     return Quantity(text, "", value, end, end, False)
 
 
-def _read_decimals(words: Words, at: int) -> tuple[str, int] | None:
+def _read_decimals(words: Words, at: int, version: bool = False) -> tuple[str, int] | None:
     """What follows *point*: digit by digit, or a number below a hundred."""
     digits = ""
     while words[at] in DIGITS or words[at] in ZEROS:
+        if digits and not version and words[at + 1] == "point" and words[at + 2] in DIGITS:
+            break  # *two point five two point six*: two numbers
         if words[at + 1] == "hundred" or (words[at] in ("oh", "o") and not (digits or words[at + 1] in DIGITS)):
             break
         digits += "0" if words[at] in ZEROS else str(DIGITS[words[at]])
@@ -119,6 +130,8 @@ def write_amount(words: Words, at: int) -> Pieces | None:
         return [Piece(quantity.text.replace(",", ""), end - at), *street]
     if quantity.small:
         label = words[at - 1] in LABELS or words.follows(at - 2, "fiscal", "year")
+        if value == 1 and (words[end] in SUBJECTS or words[end] in ("of", "way")):
+            label = False  # *the flight, one which …*
         shown = (label and words[end] not in DURATIONS) or _in_range(words, at, quantity)
         if shown and not _clock_words(words, at, quantity):
             return _pieces(at, quantity)
@@ -191,6 +204,8 @@ def _with_unit(words: Words, at: int, quantity: Quantity) -> Pieces | None:
         return _pieces(at, quantity, after="%", more=1)
     if unit == "per" and words[end + 1] == "cent":
         return _pieces(at, quantity, after="%", more=2)
+    if unit in CURRENCIES and words[end + 1] in PENNIES:  # *euro cents*
+        return [*_pieces(at, quantity), Piece(unit, 1), Piece(words[end + 1], 1)]
     if unit in CURRENCIES:
         return _money(words, at, quantity, CURRENCIES[unit])
     if unit in ("pounds", "pound") and _is_sterling(words, at, quantity):
@@ -319,7 +334,7 @@ def _is_year(words: Words, at: int, value: int, end: int) -> bool:
         1100 <= value < 2100
         and words[at - 1] in YEAR_CUES
         and (words[at + 1] == "hundred" or words[at + 1] == "thousand")
-        and not is_plural(words[end])
+        and (value % 100 != 0 or not is_plural(words[end]))
     )
 
 

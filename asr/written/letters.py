@@ -14,12 +14,13 @@ _AFTER_I = word_set(
     "must like love understand agree see saw wonder wish suppose heard may made told"
 )
 _WITH_A_OR_I = word_set(
-    "fbi emea abc ai ap apa api aps arr at&t atm aaa amd ada apr arpu abs asp adr aps ira irs ibm ip ipo it "
+    "fbi rbi emea abc ai ap apa api aps arr at&t atm aaa amd ada apr arpu abs asp adr aps ira irs ibm ip ipo it "
     "id iq io ios iot irr iso isp ipa icu ira usa nba cia nasa dna rna fda epa faa gpa cpa mba pta ncaa qa "
     "eta nda cfa ebitda gaap bbva fbi api ui gui cli roi kpi mri pi di cpi ppi gdi pmi si vi emi dui wi ai "
     "esg capa lta fca dea sba usda pga nsa tsa mta hiv aids iv ii iii ipad abb arm ax ag aig aba aol icao "
     "ieee isdn icc imf"
 )
+_BEFORE_NAMES = {"an", "the", "of", "in", "our", "by", "with", "for", "on", "under"}
 _BEFORE_AI = {"an", "the", "of", "with", "in", "using", "generative", "open"}
 _JOINED = word_set("r&d q&a m&a p&l s&p b&b d&o g&a e&p h&m r&b d&d")
 _NEVER_NUMBERED = set("aiouyx")
@@ -36,8 +37,9 @@ def write_letters(words: Words, at: int) -> Pieces | None:
     first = words[at]
     if first in _LETTERS and words[at + 1] == "and" and f"{first}&{words[at + 2]}" in _JOINED:
         return [Piece(f"{first}&{words[at + 2]}".upper(), 3)]
-    if first in _LETTERS and words[at + 1] in _LETTERS and (text := _ALONE.get((first, words[at + 1]))):
-        return [Piece(text, 2)] if not is_letter(words[at + 2]) else None
+    alone = _ALONE.get((first, words[at + 1])) if first in _LETTERS else None
+    if alone is not None and not is_letter(words[at + 2]):
+        return [Piece(alone, 2)]
     end = at
     while is_letter(words[end]):
         end += 1
@@ -56,6 +58,8 @@ def _run(words: Words, at: int, end: int) -> Pieces | None:
     known = joined in _WITH_A_OR_I
     if joined == "ai":  # *a, I mean*, but *an AI system*
         known = words[at - 1] in _BEFORE_AI or (words[end] != "" and words[end] not in _AFTER_I)
+    if len(run) > 2 and run[0] == "i" and words[at - 1] in _BEFORE_NAMES:
+        known = True
     if not known:
         if run[0] in ("a", "i") and len(run) > 1:  # an article, a pronoun
             return [Piece("I", 1)] if run[0] == "i" else [Piece("a", 1)]

@@ -153,7 +153,8 @@ LABELS_OF_LONG = LABELS | word_set("number code pin box line area zip account ca
 TIME_CUES = {"at", "until", "till", "around", "by"}
 YEAR_CUES = (
     word_set(
-        "in since of by until before after from during year years early late mid fiscal calendar circa spring "
+        "in since of by until before after from during year years early late mid fiscal calendar end ended ending "
+        "circa spring "
         "summer fall autumn winter back through and between for to quarter half"
     )
     | MONTHS.keys()
