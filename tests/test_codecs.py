@@ -8,15 +8,19 @@ import pytest
 from asr.server import vosk
 from asr.server.app import CODECS
 from asr.server.codec import ProtocolError
+from asr.server.deepgram import DeepgramCodec
+from asr.server.native import NativeCodec
+from asr.server.vosk import VoskCodec
 from fuzz_codecs import converse, fuzz, upload
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 KEYS = ["config", "sample_rate", "words", "max_alternatives", "phrase_list", "eof", "reset", "model", "type"]
 KEYS += ["encoding", "channels", "hot_words", "endpointing", "silence_ms", "alternatives", "partial_interval_ms"]
-KEYS += ["phrase", "boost"]
+KEYS += ["phrase", "boost", "written", "replacements"]
 KINDS = ["config", "hot_words", "flush", "end", "Finalize", "KeepAlive", "CloseStream", "s16le", "f32le"]
 PARAMETERS = ["model", "encoding", "sample_rate", "channels", "interim_results", "endpointing", "keyterm", "keywords"]
+PARAMETERS += ["smart_format", "numerals", "replace"]
 VALUES = st.recursive(
     st.none()
     | st.booleans()
