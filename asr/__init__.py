@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asr.search.endpoint import DEFAULT_RULES, EndpointRule
     from asr.search.hotwords import HotWord
     from asr.stream import Stream, StreamError
+    from asr.written.replacements import Replacement, read_replacements
 
 # Names are fetched when they are used: `asr --version` loads no recogniser, nor does a program that only wants errors.
 _HOMES = {
@@ -43,11 +44,13 @@ _HOMES = {
     "ModelError": "asr.errors",
     "Partial": "asr.events",
     "Recognizer": "asr.recognizer",
+    "Replacement": "asr.written.replacements",
     "Stream": "asr.stream",
     "StreamError": "asr.stream",
     "Transcript": "asr.recognizer",
     "Word": "asr.events",
     "load": "asr.recognizer",
+    "read_replacements": "asr.written.replacements",
 }
 
 
@@ -78,10 +81,12 @@ __all__ = [
     "ModelError",
     "Partial",
     "Recognizer",
+    "Replacement",
     "Stream",
     "StreamError",
     "Transcript",
     "Word",
     "__version__",
     "load",
+    "read_replacements",
 ]

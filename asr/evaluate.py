@@ -72,6 +72,6 @@ def evaluate(
         stream = recognizer.stream(recognizer.sample_rate_hz, decoding=decoding)
         events = [*stream.accept(audio), *stream.finish()]
         cpu_s = time.process_time() - started
-        text = " ".join(event.text for event in events if isinstance(event, Final))
+        text = " ".join(event.spoken for event in events if isinstance(event, Final))
         words, characters = count_word_errors(reference, text), count_errors(reference, text)
         yield Scored(name, reference, text, words, characters, len(audio) / recognizer.sample_rate_hz, cpu_s)

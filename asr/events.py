@@ -21,6 +21,12 @@ class Word:
     start_s: float  # from the start of the stream
     end_s: float
     confidence: float  # 0 to 1: see `asr.search.words.Calibration`
+    heard: tuple[Word, ...] = ()  # what a written token was made of; empty for a word that is written as heard
+
+    @property
+    def spoken(self) -> str:
+        """The words as they were heard."""
+        return " ".join(word.text for word in self.heard) or self.text
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,11 @@ class Partial:
     text: str
     words: tuple[Word, ...]
     stable_chars: int  # text[:stable_chars] cannot change any more
+
+    @property
+    def spoken(self) -> str:
+        """The text as it was heard, where `text` is the written form."""
+        return " ".join(word.spoken for word in self.words)
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,11 @@ class Final:
     reason: Reason  # what ended it: silence after it, its length, `Stream.flush`, or the end of the stream
     score: float = 0.0  # natural log of its probability, with what the language model and hot words add
     alternatives: tuple[Alternative, ...] = ()  # likeliest first, as many as were asked for and differ
+
+    @property
+    def spoken(self) -> str:
+        """The text as it was heard, where `text` is the written form."""
+        return " ".join(word.spoken for word in self.words)
 
     @property
     def stable_chars(self) -> int:

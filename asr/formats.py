@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from typing import Any
 
-from asr.events import Final, Word
+from asr.events import Event, Final, Partial, Word
 
 _CAPTION_CHARS = 42  # a subtitle line that can be read at a glance
 _CAPTION_LINES = 2
@@ -17,6 +17,26 @@ _CAPTION_MIN_S = 0.7  # a shorter caption cannot be read
 Transcript = Sequence[Final]
 
 
+def word_fields(word: Word) -> dict[str, Any]:
+    """A word for JSON; with what was heard if that is written otherwise."""
+    fields = {"text": word.text, "start_s": word.start_s, "end_s": word.end_s, "confidence": word.confidence}
+    return {**fields, "spoken": word.spoken} if word.heard else fields
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """An event for JSON."""
+    words = [word_fields(word) for word in event.words]
+    spoken = {"spoken": event.spoken} if any(word.heard for word in event.words) else {}
+    if isinstance(event, Partial):
+        return {"text": event.text, "words": words, "stable_chars": event.stable_chars, **spoken}
+    others = [
+        {"text": other.text, "words": [word_fields(word) for word in other.words], "score": other.score}
+        for other in event.alternatives
+    ]
+    final = {"text": event.text, "words": words, "reason": event.reason, "score": event.score}
+    return {**final, "alternatives": others, **spoken}
+
+
 def to_txt(finals: Transcript, name: str, duration_s: float) -> str:
     """An utterance a line."""
     return "".join(f"{final.text}\n" for final in finals)
@@ -25,9 +45,12 @@ def to_txt(finals: Transcript, name: str, duration_s: float) -> str:
 def to_json(finals: Transcript, name: str, duration_s: float) -> str:
     """One object: file, duration, the whole text, and the utterances with their words."""
     segments = [
-        {"start_s": f.start_s, "end_s": f.end_s, "text": f.text, "words": [asdict(word) for word in f.words]}
+        {"start_s": f.start_s, "end_s": f.end_s, "text": f.text, "words": [word_fields(word) for word in f.words]}
         for f in finals
     ]
+    for segment, final in zip(segments, finals, strict=True):
+        if final.spoken != final.text:
+            segment["spoken"] = final.spoken
     text = " ".join(final.text for final in finals)
     return (
         json.dumps({"file": name, "duration_s": round(duration_s, 3), "text": text, "segments": segments}, indent=2)

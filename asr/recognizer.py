@@ -31,6 +31,8 @@ from asr.search.word_beam import WordBeamDecoder
 from asr.search.words import TokenReader
 from asr.stream import Stream, StreamError
 from asr.text.tokens import Tokenizer
+from asr.written.replacements import Replacement
+from asr.written.writer import Writer
 
 Precision = Literal["int8", "float32"]
 
@@ -135,6 +137,8 @@ class Recognizer:
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
+        written: bool = False,
+        replacements: Iterable[Replacement] = (),
     ) -> Stream:
         """Open a stream.
 
@@ -145,10 +149,23 @@ class Recognizer:
             rules: when an utterance ends; an empty sequence means only at the end of the stream.
             decoding: how to search; by default as the model's makers tuned it.
             hot_words: words and phrases to expect. `Stream.set_hot_words` changes them later.
+            written: whether events have the written form (*$25*), see docs/written.md; `Final.spoken` is as heard.
+            replacements: what else to write otherwise; they hold without ``written`` too.
         """
         decoding = decoding if decoding is not None else self.bundle.decoding
         decoder, tokenizer = self.make_decoder(decoding), self.tokenizer(decoding.method)
-        stream = Stream(self, sample_rate, encoding, channels, tuple(rules), decoder, tokenizer, decoding.alternatives)
+        replacements = tuple(replacements)
+        stream = Stream(
+            self,
+            sample_rate,
+            encoding,
+            channels,
+            tuple(rules),
+            decoder,
+            tokenizer,
+            decoding.alternatives,
+            Writer(replacements, written) if written or replacements else None,
+        )
         stream.set_hot_words(hot_words)
         return stream
 
@@ -194,6 +211,8 @@ class Recognizer:
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
+        written: bool = False,
+        replacements: Iterable[Replacement] = (),
     ) -> Transcript:
         """Transcribe a file, or an open binary file, of any kind that `asr.audio.audio_file` reads.
 
@@ -201,7 +220,8 @@ class Recognizer:
         """
         finals: list[Final] = []
         duration_s = 0.0
-        for event, read_s in self.transcribe_events(source, rules, decoding, hot_words):
+        events = self.transcribe_events(source, rules, decoding, hot_words, None, written, replacements)
+        for event, read_s in events:
             duration_s = read_s
             if isinstance(event, Final):
                 finals.append(event)
@@ -214,6 +234,8 @@ class Recognizer:
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
         progress: Callable[[float, float | None], None] | None = None,
+        written: bool = False,
+        replacements: Iterable[Replacement] = (),
     ) -> Iterator[tuple[Event | None, float]]:
         """Transcribe a file in constant memory, giving events as they come, each with the seconds read so far.
 
@@ -222,7 +244,14 @@ class Recognizer:
         be damaged, the events of what could be decoded come first and then AudioError is raised.
         """
         with AudioFile(source) as audio:
-            stream = self.stream(audio.sample_rate_hz, rules=rules, decoding=decoding, hot_words=hot_words)
+            stream = self.stream(
+                audio.sample_rate_hz,
+                rules=rules,
+                decoding=decoding,
+                hot_words=hot_words,
+                written=written,
+                replacements=replacements,
+            )
             failure: AsrError | None = None
             try:
                 for block in audio:

@@ -24,6 +24,7 @@ from asr.search.hotwords import HotWord
 from asr.search.word_beam import WordBeamDecoder
 from asr.search.words import TokenReader, WordBuilder
 from asr.text.tokens import Tokenizer
+from asr.written.writer import Writer
 
 _TAIL_S = 0.3  # silence added after the last sample: the network emits a word's end a little after it was heard
 _MUTE_SPREAD = 2 / 32_768  # a block that strays no further than the last bit of 16-bit audio holds no sound
@@ -75,6 +76,7 @@ class Stream:
         decoder: WordDecoder,
         tokenizer: Tokenizer,
         alternatives: int,
+        written: Writer | None = None,
     ) -> None:
         bundle = recognizer.bundle
         self._recognizer = recognizer
@@ -91,6 +93,7 @@ class Stream:
         self._state = recognizer.initial_state()
         self._decoder = decoder
         self._alternatives = alternatives
+        self._written = written
         self._samples = 0  # at the model's rate, of real audio
         self._end_s = math.inf  # of the stream, once it is known
         self._warming = bundle.shape.delay  # outputs still to drop
@@ -100,7 +103,7 @@ class Stream:
         self._still_blocks = 0  # taken without any sound in them since the last with some
         self._flushes: deque[tuple[int, float]] = deque()  # after which block to end the utterance, and seconds put in
         self._put_in_s = 0.0  # silence that was put in before this utterance, which is no time of the stream
-        self._shown = Partial("", (), 0)
+        self._heard = self._shown = Partial("", (), 0)  # the last partial, as heard and as it was given
         self._finished = False
 
     @property
@@ -230,13 +233,21 @@ class Stream:
             if flush:
                 self._put_in_s += self._flushes.popleft()[1]
             self._decoder.reset()
+            if self._written is not None:
+                self._written.reset()
             self._utterance_step = self._steps
-            self._shown = Partial("", (), 0)
+            self._heard = self._shown = Partial("", (), 0)
             return events
         text, stable = reading.text, self._decoder.stable_chars()
-        if (text, stable) != (self._shown.text, self._shown.stable_chars):
-            self._shown = Partial(text, self._writer.words(reading, self._utterance_s, self._end_s), stable)
-            events.append(self._shown)
+        if (text, stable) != (self._heard.text, self._heard.stable_chars):
+            partial = Partial(text, self._writer.words(reading, self._utterance_s, self._end_s), stable)
+            self._heard = partial
+            if self._written is not None:
+                partial = self._written.partial(partial, self._decoder.stable_words())
+                if (partial.text, partial.stable_chars) == (self._shown.text, self._shown.stable_chars):
+                    return events
+            self._shown = partial
+            events.append(partial)
         return events
 
     def _final(self, reason: Reason) -> Final:
@@ -246,4 +257,5 @@ class Stream:
             for other in others
         )
         words = self._writer.words(best, self._utterance_s, self._end_s)
-        return Final(best.text, words, reason, best.score, alternatives)
+        final = Final(best.text, words, reason, best.score, alternatives)
+        return final if self._written is None else self._written.final(final)

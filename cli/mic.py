@@ -11,17 +11,17 @@ import sys
 import wave
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from asr.cli.first_use import notice
 from asr.cli.live_text import LiveText
 from asr.cli.microphone import CHUNK_MS, Microphone, list_microphones
-from asr.cli.recognition import add_recognition_arguments, parse_hot_word
+from asr.cli.recognition import add_recognition_arguments, add_writing_arguments, parse_hot_word
 
 from asr.errors import AudioError, ConfigError
 from asr.events import Event, Final
+from asr.formats import event_fields
 
 _SILENT_S = 3.0  # of nothing but zeros: no microphone is that quiet
 
@@ -39,6 +39,7 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--events", action="store_true", help="write every event, partials too, as a line of JSON")
     command.add_argument("--save", type=Path, metavar="WAV", help="also keep what was heard")
     add_recognition_arguments(command)
+    add_writing_arguments(command)
     command.set_defaults(run=run)
 
 
@@ -49,15 +50,21 @@ def run(options: argparse.Namespace) -> int:
         return 0
     import asr
     from asr.search.decoder import with_beam
+    from asr.written.replacements import read_replacements
 
     hot_words = [parse_hot_word(text) for text in options.hot_word]
+    replacements = read_replacements(options.replace) if options.replace else ()
     device = int(options.device) if (options.device or "").isdecimal() else options.device
     microphone = Microphone(device)  # before the model is loaded: a wrong name is known at once
     recognizer = asr.load(options.model)
     with notice():
         recognizer.warm_up()
     stream = recognizer.stream(
-        microphone.sample_rate_hz, decoding=with_beam(recognizer.bundle.decoding, options.beam), hot_words=hot_words
+        microphone.sample_rate_hz,
+        decoding=with_beam(recognizer.bundle.decoding, options.beam),
+        hot_words=hot_words,
+        written=options.written,
+        replacements=replacements,
     )
     silence = _SilenceWatch(microphone.name)
     failure: AudioError | None = None
@@ -97,7 +104,7 @@ class _Writer:
         for event in events:
             if self._json:
                 kind = "final" if isinstance(event, Final) else "partial"
-                sys.stdout.write(json.dumps({"type": kind, **asdict(event)}) + "\n")
+                sys.stdout.write(json.dumps({"type": kind, **event_fields(event)}) + "\n")
             elif self._live is not None:
                 sys.stdout.write(self._live.show(event, shutil.get_terminal_size().columns))
             elif isinstance(event, Final):

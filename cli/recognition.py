@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
@@ -21,6 +22,19 @@ def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="PHRASE[:BOOST]",
         help="a word or phrase to expect; may be given several times",
+    )
+
+
+def add_writing_arguments(command: argparse.ArgumentParser) -> None:
+    """Add ``--written``, ``--spoken`` and ``--replace``."""
+    command.add_argument(
+        "--written",
+        action="store_true",
+        help="write numbers, dates, money and the like as one writes them: $25",
+    )
+    command.add_argument("--spoken", dest="written", action="store_false", help="write words as they were heard")
+    command.add_argument(
+        "--replace", type=Path, metavar="FILE", help="replacements, a line each: spoken words => what to write"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from asr.cli.first_use import notice
-from asr.cli.recognition import add_recognition_arguments, parse_hot_word
+from asr.cli.recognition import add_recognition_arguments, add_writing_arguments, parse_hot_word
 
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.events import Final
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
     from asr.search.decoder import DecoderOptions
     from asr.search.hotwords import HotWord
+    from asr.written.replacements import Replacement
 
 STDIN = "-"
 
@@ -34,6 +35,7 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
     command.add_argument("--output", type=Path, metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
     add_recognition_arguments(command)
+    add_writing_arguments(command)
     command.set_defaults(run=run)
 
 
@@ -41,9 +43,11 @@ def run(options: argparse.Namespace) -> int:
     """Transcribe each file; return 0 if all went well, 1 if any did not."""
     import asr
     from asr.search.decoder import with_beam
+    from asr.written.replacements import read_replacements
 
     targets = _targets(options.files, options.output, options.format)
     hot_words = [parse_hot_word(text) for text in options.hot_word]
+    replacements = read_replacements(options.replace) if options.replace else ()
     recognizer = asr.load(options.model)
     with notice():
         recognizer.warm_up()
@@ -52,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
     for file, target in zip(options.files, targets, strict=True):
         name = "<stdin>" if file == STDIN else file
         live = options.format == "txt" and target is None  # text comes utterance by utterance
-        finals, duration_s, failure = _transcribe(recognizer, file, name, decoding, hot_words, live)
+        finals, duration_s, failure = _transcribe(
+            recognizer, file, name, decoding, hot_words, live, options.written, replacements
+        )
         if failure is not None:
             failed += 1
             print(f"asr: {failure}", file=sys.stderr)
@@ -95,6 +101,8 @@ def _transcribe(
     decoding: DecoderOptions,
     hot_words: list[HotWord],
     live: bool,
+    written: bool,
+    replacements: tuple[Replacement, ...],
 ) -> tuple[list[Final], float, AsrError | None]:
     """Transcribe one file; return what was recognised, the length, and what went wrong if anything did."""
     from tqdm import tqdm
@@ -120,7 +128,14 @@ def _transcribe(
         bar.update(read_s - bar.n)
 
     try:
-        events = recognizer.transcribe_events(source, decoding=decoding, hot_words=hot_words, progress=progress)
+        events = recognizer.transcribe_events(
+            source,
+            decoding=decoding,
+            hot_words=hot_words,
+            progress=progress,
+            written=written,
+            replacements=replacements,
+        )
         for event, read_s in events:
             duration_s = read_s
             if isinstance(event, Final):

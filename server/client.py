@@ -10,7 +10,7 @@ with Client("ws://127.0.0.1:2700", sample_rate=16_000) as client:
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -45,6 +45,8 @@ def make_config(
     endpointing: bool | dict[str, float] = True,
     alternatives: int = 0,
     partial_interval_ms: float = 0,
+    written: bool = False,
+    replacements: Mapping[str, str] | None = None,
 ) -> str:
     """The first message to the server; docs/protocol.md says what each setting does."""
     return json.dumps(
@@ -57,6 +59,8 @@ def make_config(
             "endpointing": endpointing,
             "alternatives": alternatives,
             "partial_interval_ms": partial_interval_ms,
+            "written": written,
+            "replacements": dict(replacements or {}),
         }
     )
 
@@ -216,7 +220,7 @@ def _phrases(hot_words: Sequence[HotWord | str]) -> list[dict[str, Any]]:
 
 
 def _words(values: list[dict[str, Any]]) -> tuple[Word, ...]:
-    return tuple(Word(v["text"], v["start"], v["end"], v["confidence"]) for v in values)
+    return tuple(Word(v["text"], v["start"], v["end"], v["confidence"], _words(v.get("heard", []))) for v in values)
 
 
 def _refused(address: str, error: OSError | InvalidStatus) -> ServerError:

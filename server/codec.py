@@ -16,6 +16,7 @@ from asr.events import Event
 from asr.search.decoder import DecoderOptions
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import HotWord
+from asr.written.replacements import Replacement
 
 
 class ProtocolError(AsrError):
@@ -58,6 +59,8 @@ class Settings:
     rules: tuple[EndpointRule, ...] = DEFAULT_RULES
     alternatives: int = 0
     hot_words: tuple[HotWord, ...] = ()
+    written: bool = False  # numbers and the like as one writes them
+    replacements: tuple[Replacement, ...] = ()
 
     def decoding(self, default: DecoderOptions) -> DecoderOptions:
         """How to search: as the model's makers tuned it, with as many alternatives as were asked for."""

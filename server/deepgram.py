@@ -8,8 +8,9 @@
     {"type": "CloseStream"}                            the last results and {"type": "Metadata", …}; then the connection
                                                        is closed
 
-Of the settings, those about audio, interim results, endpoints, key terms and alternatives have their meaning; the
-others (model, language, punctuation and so on) are accepted and change nothing.
+Of the settings, those about audio, interim results, endpoints, key terms, alternatives and replacements have their
+meaning; ``smart_format`` and ``numerals`` ask for the written form; the others (model, language, punctuation and so on)
+are accepted and change nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import DEFAULT_BOOST, HotWord
+from asr.written.replacements import Replacement, make_replacements
 
 from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
 
@@ -53,6 +55,8 @@ class DeepgramCodec:
             rules=self._rules(),
             alternatives=int(self._number("alternatives", 1, 1, 100)) - 1,
             hot_words=self._hot_words(),
+            written=self._flag("smart_format") or self._flag("numerals"),
+            replacements=self._replacements(),
         )
 
     @property
@@ -159,6 +163,15 @@ class DeepgramCodec:
             return DEFAULT_RULES
         silence_s = self._number("endpointing", 10, 0, 60_000) / 1000
         return (EndpointRule("silence", speech=True, silence_s=silence_s), *DEFAULT_RULES[1:])
+
+    def _replacements(self) -> tuple[Replacement, ...]:
+        pairs = [text.split(":", 1) for text in self._query.get("replace", ())]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ProtocolError("bad_config", "replace must be spoken:written")
+        try:
+            return make_replacements((spoken, written) for spoken, written in pairs)
+        except AsrError as error:
+            raise ProtocolError("bad_config", f"replace: {error}") from error
 
     def _hot_words(self) -> tuple[HotWord, ...]:
         try:

@@ -22,6 +22,7 @@ from asr.options import from_table
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import DEFAULT_BOOST, HotWord
 from asr.version import __version__
+from asr.written.replacements import Replacement, make_replacements
 
 from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, SetHotWords, Settings, parse_object
 
@@ -35,6 +36,8 @@ _KEYS = {
     "endpointing",
     "alternatives",
     "partial_interval_ms",
+    "written",
+    "replacements",
 }
 
 
@@ -92,6 +95,12 @@ class NativeCodec:
             self._partial_interval_s = _number(request, "partial_interval_ms", 0, 60_000) / 1000
         if "hot_words" in request:
             settings = replace(settings, hot_words=_hot_words(request["hot_words"]))
+        if "written" in request:
+            if not isinstance(request["written"], bool):
+                raise ProtocolError("bad_config", "written must be true or false")
+            settings = replace(settings, written=request["written"])
+        if "replacements" in request:
+            settings = replace(settings, replacements=_replacements(request["replacements"]))
         if "endpointing" in request:
             settings = replace(settings, rules=_rules(request["endpointing"]))
         self._settings = settings
@@ -106,6 +115,7 @@ class NativeCodec:
 
     def _event(self, event: Event, position_s: float) -> list[Reply]:
         words = [_word(word) for word in event.words]
+        spoken = {"spoken": event.spoken} if self._settings.written or self._settings.replacements else {}
         if isinstance(event, Final):
             self._partial_at_s = position_s
             others = [
@@ -113,7 +123,7 @@ class NativeCodec:
                 for other in event.alternatives
             ]
             extra = {"alternatives": others} if self._settings.alternatives else {}
-            return [_reply("final", text=event.text, words=words, reason=event.reason, **extra)]
+            return [_reply("final", text=event.text, words=words, reason=event.reason, **spoken, **extra)]
         if position_s - self._partial_at_s < self._partial_interval_s:
             return []
         self._partial_at_s = position_s
@@ -129,7 +139,8 @@ def _reply(kind: str, **values: Any) -> Reply:
 
 
 def _word(word: Word) -> dict[str, Any]:
-    return {"text": word.text, "start": word.start_s, "end": word.end_s, "confidence": word.confidence}
+    fields = {"text": word.text, "start": word.start_s, "end": word.end_s, "confidence": word.confidence}
+    return {**fields, "heard": [_word(one) for one in word.heard]} if word.heard else fields
 
 
 def _number(request: dict[str, Any], key: str, least: float, most: float) -> float:
@@ -154,6 +165,15 @@ def _hot_words(value: Any) -> tuple[HotWord, ...]:
         except (AsrError, TypeError) as error:
             raise ProtocolError("bad_config", str(error)) from error
     return tuple(hot_words)
+
+
+def _replacements(value: Any) -> tuple[Replacement, ...]:
+    if not isinstance(value, dict) or not all(isinstance(written, str) for written in value.values()):
+        raise ProtocolError("bad_config", 'replacements must be an object: {"open a i": "OpenAI"}')
+    try:
+        return make_replacements(value.items())
+    except AsrError as error:
+        raise ProtocolError("bad_config", str(error)) from error
 
 
 def _rules(value: Any) -> tuple[EndpointRule, ...]:

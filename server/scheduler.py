@@ -95,6 +95,8 @@ class Scheduler:
             settings.rules,
             settings.decoding(self.recognizer.bundle.decoding),
             settings.hot_words,
+            settings.written,
+            settings.replacements,
         )
         job = Job(self, stream, deliver)
         with self._changed:

@@ -7,16 +7,24 @@ import json
 import pytest
 from asr.server import vosk
 from asr.server.app import CODECS
-from asr.server.codec import ProtocolError
+from asr.server.client import make_config, parse
+from asr.server.codec import Audio, Outcome, ProtocolError
+from asr.server.deepgram import DeepgramCodec
+from asr.server.native import NativeCodec
+from asr.server.vosk import VoskCodec
 from fuzz_codecs import converse, fuzz, upload
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from asr.events import Final, Word
+from asr.written.writer import Writer
+
 KEYS = ["config", "sample_rate", "words", "max_alternatives", "phrase_list", "eof", "reset", "model", "type"]
 KEYS += ["encoding", "channels", "hot_words", "endpointing", "silence_ms", "alternatives", "partial_interval_ms"]
-KEYS += ["phrase", "boost"]
+KEYS += ["phrase", "boost", "written", "replacements"]
 KINDS = ["config", "hot_words", "flush", "end", "Finalize", "KeepAlive", "CloseStream", "s16le", "f32le"]
 PARAMETERS = ["model", "encoding", "sample_rate", "channels", "interim_results", "endpointing", "keyterm", "keywords"]
+PARAMETERS += ["smart_format", "numerals", "replace"]
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -90,3 +98,33 @@ def test_no_upload_breaks_the_codec(fields, whole: bool, size: int, junk: bytes)
         body += f'--B\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n{value}\r\n'.encode()
     body += b"--B--\r\n" if whole else junk
     upload([body[begin : begin + size] for begin in range(0, len(body), size)])
+
+
+def test_the_written_form_is_asked_for_in_each_protocol() -> None:
+    """`written`, `smart_format` and `numerals` ask for it, and for replacements; without them nobody gets it."""
+    native = NativeCodec()
+    assert not native.settings.written
+    native.receive('{"type": "config", "written": true, "replacements": {"open a i": "OpenAI"}}')
+    assert native.settings.written
+    assert native.settings.replacements[0].written == "OpenAI"
+    for bad in ('{"type": "config", "written": 1}', '{"type": "config", "replacements": {"x": ""}}'):
+        with pytest.raises(ProtocolError):
+            NativeCodec().receive(bad)
+    assert not DeepgramCodec({}).settings.written
+    assert DeepgramCodec({"smart_format": ["true"]}).settings.written
+    assert DeepgramCodec({"numerals": ["true"], "replace": ["a b:AB"]}).settings.replacements[0].spoken == "a b"
+    with pytest.raises(ProtocolError):
+        DeepgramCodec({"replace": ["nothing"]})
+    assert not VoskCodec().settings.written
+
+
+def test_clients_get_written_words_with_what_was_heard() -> None:
+    """A written final comes through our own protocol whole: its text, what was heard, and the words with both."""
+    heard = tuple(Word(word, k, k + 0.5, 0.9) for k, word in enumerate(["paid", "twenty", "five", "dollars"]))
+    final = Writer().final(Final("paid twenty five dollars", heard, "end"))
+    codec = NativeCodec()
+    codec.receive(make_config(written=True))
+    (reply,) = codec.reply(Outcome(Audio(b""), (final,), True, 4.0))
+    assert parse(reply.text) == final
+    assert json.loads(reply.text)["spoken"] == "paid twenty five dollars"
+    assert final.text == "paid $25"

@@ -98,6 +98,9 @@ class WordDecoder(Protocol):
     def stable_chars(self) -> int:
         """How many leading characters of `best` every future reading of this utterance will have."""
 
+    def stable_words(self) -> int:
+        """How many leading words of `best` every future reading will have, and which will not grow longer."""
+
     def trailing_blanks(self) -> int:
         """Steps since the best path's last token; all steps if it has none."""
 
@@ -147,6 +150,9 @@ class Recorder:
         return [self.best()]
 
     def stable_chars(self) -> int:
+        return 0
+
+    def stable_words(self) -> int:
         return 0
 
     def trailing_blanks(self) -> int:

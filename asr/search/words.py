@@ -90,6 +90,9 @@ class TokenReader:
         stable = self.decoder.best().tokens[: self.decoder.stable_tokens()]
         return len(" ".join(self._tokenizer.decode(stable).split()))
 
+    def stable_words(self) -> int:
+        return self.best().text[: self.stable_chars()].count(" ")  # the last one may grow longer
+
     def trailing_blanks(self) -> int:
         return self.decoder.trailing_blanks()
 
