@@ -105,7 +105,9 @@ class Trainer:
         options = self.config.training
         parameters = sum(p.numel() for p in self.model.parameters())
         if self.rank == 0:
-            print(f"{len(self.chosen)} utterances, {self.hours:.1f} h; {parameters:,} parameters; ", end="")
+            wordless = sum(not self.corpus.utterances[i].text for i in self.chosen)
+            without = f" ({wordless} without words)" if wordless else ""
+            print(f"{len(self.chosen)} utterances{without}, {self.hours:.1f} h; {parameters:,} parameters; ", end="")
             print(f"step {self.step} of {options.steps} on {self.device}", flush=True)
         progress = tqdm(
             total=options.steps,
@@ -236,7 +238,7 @@ class Trainer:
         options = self.config.training
         weight, ctc_weight = (0.0, 0.0) if phone_lm is None else (options.crf_weight, options.ctc_weight)
         loss = crf_loss(logits, batch.steps, batch.graphs, phone_lm, weight, ctc_weight)
-        return loss / max(1, int(batch.target_lengths.sum()))
+        return loss / _tokens(batch)
 
     def _parameters(self) -> list[nn.Parameter]:
         """All that is trained: the model's, and those that only training needs."""
@@ -306,8 +308,8 @@ class Trainer:
         for i, utterance in enumerate(self.corpus.utterances):
             seconds = float(self.corpus.seconds[i])
             tokens = self.targets.encode(utterance.text)
-            if not tokens:
-                continue
+            if not tokens and utterance.text:
+                continue  # with a word that these tokens cannot write; without any, there is nothing to write
             # CTC needs a step per token and one more between two that are equal.
             needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
             if data.min_s <= seconds <= data.max_s and needed * step_s <= seconds / fastest:
@@ -429,12 +431,17 @@ def _make_optimisers(
     return [muon, adamw]
 
 
+def _tokens(batch: Batch) -> int:
+    """Tokens of a batch; a line without words counts as one, or a batch of such lines would weigh by the step."""
+    return int(batch.target_lengths.clamp_min(1).sum())
+
+
 def _of_batch(
     ctc: Callable[..., Tensor], logits: Tensor, batch: Batch, texts: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     """CTC loss per letter of ``(B, T, tokens)`` logits, of the batch's texts as letters or as other tokens."""
     parts = (part.to(logits.device) for part in (batch.steps, *(texts or (batch.targets, batch.target_lengths))))
-    return ctc(logits, *parts) / max(1, int(batch.target_lengths.sum()))
+    return ctc(logits, *parts) / _tokens(batch)
 
 
 def _ctc(logits: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
