@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # one stream has too little work to share out
     targets = _targets(options.files, options.output, options.format)
     hot_words = [parse_hot_word(text) for text in options.hot_word]
-    recognizer = asr.load(options.model)
+    recognizer = asr.load(options.model, pronunciations=options.pronunciations)
     with notice():
         recognizer.warm_up()
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
