@@ -40,6 +40,8 @@ def _convert(value: Any, hint: Any) -> Any:
         if len(kinds) != len(value):
             raise TypeError
         return tuple(_convert(v, kind) for v, kind in zip(value, kinds, strict=True))
+    if origin is dict:
+        hint = dict  # a table that something else reads
     if origin is typing.Literal:
         return value  # the dataclass checks the choice and can say more
     if origin in (typing.Union, types.UnionType):

@@ -213,6 +213,25 @@ def test_pieces_can_be_added_to_a_model_and_dropped(folder) -> None:
         asr.load(folder / "added" / "model")
 
 
+def test_pieces_of_a_model_of_phonemes_are_kept(folder) -> None:
+    """From the shipped model, pieces that it has begin as they are, others as the letter that they end with; letters in
+    place of its phonemes begin afresh."""
+    shipped = asr.load().bundle
+    shape = {"layers": 4, "blocks": 4, "width": 384, "conv_width": 256, "lookahead_ms": 180}
+    table = "[model]\n" + "".join(f"{key} = {value}\n" for key, value in shape.items())
+    path = with_pieces(write_config(folder, 1), ["the", "zorp"])
+    head, _, tail = path.read_text().partition("[model]")
+    path.write_text(f'{head}{table}[training]{tail.partition("[training]")[2]}start = "{shipped.path}"\n')
+    weight = Trainer(load_config(path), folder, folder / "run", "cpu").model.output.weight
+    own = shipped.model.output.weight[len(shipped.tokenizer) :]
+    assert shipped.pieces is not None
+    pieces = list(shipped.pieces.tokens)
+    assert torch.equal(weight[29 : 29 + 29], own[:29])
+    assert torch.equal(weight[29 + 29], own[pieces.index("the")])
+    assert torch.equal(weight[29 + 30], own[pieces.index("p")])
+    assert not any(torch.equal(row, before) for row in weight[1:29] for before in shipped.model.output.weight[:40])
+
+
 def write_teacher(folder: Path, dimensions: int = 3) -> Path:
     """A teacher whose features are a line that rises through each utterance, and none for the last."""
     utterances = read_corpus(folder / "clips.jsonl")

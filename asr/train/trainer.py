@@ -26,7 +26,7 @@ from asr.bundle import load_bundle, save_bundle
 from asr.errors import ConfigError, DataError
 from asr.network.features import Fbank
 from asr.network.model import FRAME_REDUCTION, AcousticModel
-from asr.text.tokens import Tokenizer
+from asr.text.tokens import BLANK, Tokenizer
 from asr.train import native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
@@ -328,18 +328,20 @@ class Trainer:
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
         values = start.model.state_dict()
-        wanted, there = (None if t is None else t.tokens for t in (self.pieces, start.pieces))
-        if wanted != there:
-            # A piece that was never trained begins as the letter that it ends with.
-            last = [start.tokenizer.encode(token[-1])[0] if i else 0 for i, token in enumerate(wanted or ())]
-            for name in ("output.weight", "output.bias"):
-                letters = values[name][: len(start.tokenizer)]
-                values[name] = torch.cat([letters, letters[last]])
-        if start.tokenizer.tokens != self.tokenizer.tokens:
-            # What was not trained yet begins with this model's random weights.
-            for name, fresh in (("output.weight", self.model.output.weight), ("output.bias", self.model.output.bias)):
-                pieces = values[name][len(start.tokenizer) :]
-                values[name] = torch.cat([fresh[: len(self.tokenizer)].detach(), pieces])
+        known = {token: row for row, token in enumerate(start.tokenizer.tokens)}
+        known_pieces = {token: len(known) + i for i, token in enumerate(start.pieces.tokens if start.pieces else ())}
+        # A piece that was never trained begins as the letter that it ends with; where the first output writes phonemes,
+        # the letters are among its pieces.
+        letters = known | known_pieces
+        same = start.tokenizer.tokens == self.tokenizer.tokens
+        rows = [known[token] if same else -1 for token in self.tokenizer.tokens]
+        for token in self.pieces.tokens if self.pieces else ():
+            rows.append(known_pieces.get(token, letters.get(token if token == BLANK else token[-1], -1)))
+        take = torch.tensor(rows)
+        for name, fresh in (("output.weight", self.model.output.weight), ("output.bias", self.model.output.bias)):
+            # What nothing was trained for begins with this model's random weights.
+            trained = (take >= 0).view(-1, *[1] * (fresh.dim() - 1))
+            values[name] = torch.where(trained, values[name][take.clamp_min(0)], fresh.detach())
         self.model.load_state_dict(values, strict=False)
 
     def _measure_normalisation(self) -> tuple[Tensor, Tensor]:
