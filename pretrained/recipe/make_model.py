@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +35,7 @@ from asr.cli.main import main as asr_command
 
 from asr.bundle import G2P_FILE, LEXICON_FILE, LM_FILE
 from asr.errors import AsrError, ConfigError
-from asr.options import from_table
+from asr.options import from_table, read_tables
 from asr.train.config import find_paths
 from asr.train.corpus import read_corpus
 
@@ -105,12 +104,7 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe file. Raises ConfigError that names what is wrong."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    tables = read_tables(path)
     kinds: dict[str, Any] = {"speech": Speech, "text": Text, "g2p": Graphemes, "tune": Tuning}
     stages = tables.pop("stage", [])
     if not stages:
