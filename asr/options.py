@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
 from asr.errors import ConfigError
 
 T = TypeVar("T")
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError for one that is missing or cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 def from_table(cls: type[T], table: dict[str, Any], where: str) -> T:
@@ -40,6 +52,8 @@ def _convert(value: Any, hint: Any) -> Any:
         if len(kinds) != len(value):
             raise TypeError
         return tuple(_convert(v, kind) for v, kind in zip(value, kinds, strict=True))
+    if origin is dict:
+        hint = dict  # a table that something else reads
     if origin is typing.Literal:
         return value  # the dataclass checks the choice and can say more
     if origin in (typing.Union, types.UnionType):

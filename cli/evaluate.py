@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cli.corpora import add_corpus_arguments
+
 if TYPE_CHECKING:
     from asr.evaluate import Score
 
@@ -22,22 +24,13 @@ def add_arguments(commands: Any) -> None:
         description="Score a model on corpora: WER, CER, errors by kind and real-time factor, one corpus a line.",
     )
     command.add_argument("model", metavar="MODEL", help="model folder, or `english` for the one that comes with asr")
-    command.add_argument(
-        "corpora",
-        nargs="+",
-        type=Path,
-        metavar="MANIFEST",
-        help="manifest (.jsonl beside a .tar) or LibriSpeech-style folder",
-    )
+    add_corpus_arguments(command)
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="write references and hypotheses, a JSON object a line"
     )
     command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
     command.add_argument("--no-lm", action="store_true", help="search without the language model")
     command.add_argument("--precision", choices=["int8", "float32"], default="int8")
-    command.add_argument(
-        "--cache", type=Path, default=Path(".cache"), metavar="DIR", help="folder for decoded samples (default: .cache)"
-    )
     command.set_defaults(run=run)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from asr.cli.timed_report import timed_report
 
 
 def add_arguments(commands: Any) -> None:
@@ -71,11 +72,7 @@ def run_train(options: argparse.Namespace) -> int:
 
     if not 0 <= options.hold_out < 1 or options.epochs < 0:
         raise ConfigError("--hold-out is a share from 0 to less than 1, --epochs a number from 0")
-    started = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr)
-
+    report = timed_report()
     training, held_out = split_families(load_cmudict(), options.hold_out)
     settings = G2pOptions(network=replace(G2pNetworkOptions(), epochs=options.epochs) if options.epochs else None)
     model = train_g2p(training, settings, report)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from asr.cli.timed_report import timed_report
 
 
 def add_arguments(commands: Any) -> None:
@@ -69,11 +69,7 @@ def run_build(options: argparse.Namespace) -> int:
     settings = BuildOptions(
         options.order, options.words, options.least_count, options.megabytes, options.hold_out, options.vocabulary
     )
-    started = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr)
-
+    report = timed_report()
     if options.arpa is not None:
         lm, ngrams = build_from_arpa(options.arpa, report)
     else:

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     replacements = read_replacements(options.replace) if options.replace else ()
     device = int(options.device) if (options.device or "").isdecimal() else options.device
     microphone = Microphone(device)  # before the model is loaded: a wrong name is known at once
-    recognizer = asr.load(options.model)
+    recognizer = asr.load(options.model, pronunciations=options.pronunciations)
     with notice():
         recognizer.warm_up()
     stream = recognizer.stream(

@@ -12,9 +12,21 @@ if TYPE_CHECKING:
     from asr.search.hotwords import HotWord
 
 
-def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--beam`` and ``--hot-word``."""
+def add_model_arguments(command: argparse.ArgumentParser) -> None:
+    """Add ``--model`` and ``--pronunciations``: what `asr.load` takes."""
     command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
+    command.add_argument(
+        "--pronunciations",
+        type=Path,
+        metavar="FILE",
+        help="text file of how words are said, a word and its phonemes a line, as in `tomato T AH M AA T OW`; these go "
+        "before the model's own",
+    )
+
+
+def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--pronunciations``, ``--beam`` and ``--hot-word``."""
+    add_model_arguments(command)
     command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
     command.add_argument(
         "--hot-word",

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cli.recognition import add_model_arguments
+
 if TYPE_CHECKING:
     from asr.server.logs import LogFormat
     from asr.server.options import ServerOptions
@@ -27,7 +29,7 @@ def add_arguments(commands: Any) -> None:
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=2700, help="default: 2700; 0 chooses a free one")
-    command.add_argument("--model", metavar="DIR", help="model folder (default: english, the one that comes with asr)")
+    add_model_arguments(command)
     command.add_argument("--token", help="clients must present it (default: the variable ASR_TOKEN, if it is set)")
     command.add_argument("--insecure", action="store_true", help="listen on a public address without a token")
     command.add_argument("--cert", type=Path, metavar="PEM", help="certificate: serve TLS")
@@ -78,18 +80,20 @@ def run(options: argparse.Namespace) -> int:
         max_per_address=options.max_per_address,
         log_transcripts=options.log_transcripts,
     )
+    work = functools.partial(serve, options.model, options.pronunciations, options.log_format)
     if options.workers == 1:
-        serve(options.model, options.log_format, settings)
+        work(settings)
     elif options.workers > 1:
         configure_logs(options.log_format)
-        asr.load(options.model).warm_up(together=True)  # compile once, and let all load the result
-        run_workers(options.workers, functools.partial(serve, options.model, options.log_format), settings)
+        # Compile once, and let all load the result.
+        asr.load(options.model, pronunciations=options.pronunciations).warm_up(together=True)
+        run_workers(options.workers, work, settings)
     else:
         raise ConfigError(f"--workers {options.workers}: at least 1")
     return 0
 
 
-def serve(model: str | None, log_format: LogFormat, settings: ServerOptions) -> None:
+def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat, settings: ServerOptions) -> None:
     """One process's whole work."""
     import importlib.util
 
@@ -105,7 +109,7 @@ def serve(model: str | None, log_format: LogFormat, settings: ServerOptions) -> 
             "this processor has AMX, which makes many streams several times cheaper through torch: "
             "pip install 'asr-stream[torch]'"
         )
-    recognizer = asr.load(model)
+    recognizer = asr.load(model, pronunciations=pronunciations)
     recognizer.warm_up(together=True)
     scheme = "wss" if settings.cert else "ws"
 

@@ -28,7 +28,7 @@ def add_arguments(commands: Any) -> None:
         description="Train an acoustic model as a TOML file says, going on where an interrupted run stopped.",
     )
     command.add_argument(
-        "config", type=Path, metavar="CONFIG", help="TOML file; see benchmarks/train.toml for one with every key"
+        "config", type=Path, metavar="CONFIG", help="TOML file; see docs/train.toml for one with every key"
     )
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME beside the file)"

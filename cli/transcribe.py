@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     targets = _targets(options.files, options.output, options.format)
     hot_words = [parse_hot_word(text) for text in options.hot_word]
     replacements = read_replacements(options.replace) if options.replace else ()
-    recognizer = asr.load(options.model)
+    recognizer = asr.load(options.model, pronunciations=options.pronunciations)
     with notice():
         recognizer.warm_up()
     decoding = with_beam(recognizer.bundle.decoding, options.beam)

@@ -8,6 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from asr.cli.corpora import add_corpus_arguments
+
 
 def add_arguments(commands: Any) -> None:
     """Add this subcommand."""
@@ -18,21 +20,12 @@ def add_arguments(commands: Any) -> None:
         "and write both into the model's model.toml. Use speech that the model was not trained on.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="model folder with lm.safetensors in it")
-    command.add_argument(
-        "corpora",
-        nargs="+",
-        type=Path,
-        metavar="MANIFEST",
-        help="manifest (.jsonl beside a .tar) or LibriSpeech-style folder",
-    )
+    add_corpus_arguments(command)
     command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step (default: tuned too)")
     command.add_argument(
         "--minutes", type=float, default=20.0, metavar="X", help="of each corpus at most so much (default: 20)"
     )
     command.add_argument("--dry-run", action="store_true", help="print what was found and change nothing")
-    command.add_argument(
-        "--cache", type=Path, default=Path(".cache"), metavar="DIR", help="folder for decoded samples (default: .cache)"
-    )
     command.set_defaults(run=run)
 
 

@@ -47,6 +47,17 @@ def speech(clips: list[Clip]) -> np.ndarray:
     return np.concatenate([part for clip in clips for part in (clip.samples, pause)])
 
 
+@pytest.fixture
+def renamed(tmp_path: Path) -> Path:
+    """Pronunciations by which the first clip's *father* and *husband* are other words."""
+    path = tmp_path / "mine.txt"
+    path.write_text(
+        "# what is heard is another word, and these sound otherwise\n"
+        "fodder   F AA1 DH ER0\nfather   ZH ZH ZH\nmother   HH AH Z B AH N D\nhusband  ZH ZH OY\n"
+    )
+    return path
+
+
 @pytest.fixture(scope="session")
 def recognizer() -> Recognizer:
     recognizer = asr.load()

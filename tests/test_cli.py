@@ -9,14 +9,22 @@ import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 from asr.cli.main import main
 from audio_files import write_audio
+from websockets.sync.client import connect
 
+import asr
 from asr.events import Final, Word
 from asr.formats import FORMATS, captions
+
+
+def write_text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def run(*arguments: object, stdin: bytes | None = None, cwd=None) -> subprocess.CompletedProcess[str]:
@@ -106,6 +114,39 @@ def test_nan_samples_in_a_file(tmp_path) -> None:
     done = run("transcribe", path)
     assert done.returncode == 1
     assert re.fullmatch(r"asr: \S*nan\.wav: .*NaN.*\n", done.stderr)
+
+
+def test_pronunciations_of_ones_own(recognizer, clips, renamed, tmp_path) -> None:
+    """Heard sounds are written as the word that the user's file gives them; a word said otherwise there is not heard.
+    What the language model does not know needs to be a hot word as well."""
+    heard = recognizer.transcribe(clips[0].path).text
+    done = run("transcribe", "--pronunciations", renamed, clips[0].path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == heard.replace("father", "fodder").replace("husband", "mother") != heard
+    mine = asr.load(pronunciations=write_text(tmp_path / "new.txt", "zorp HH AH Z B AH N D\nhusband ZH ZH ZH\n"))
+    assert "zorp" not in mine.transcribe(clips[0].path).text
+    assert mine.transcribe(clips[0].path, hot_words=["zorp"]).text == heard.replace("husband", "zorp")
+
+
+@pytest.mark.parametrize("command", [["transcribe", "a.wav"], ["serve", "--port", "0"], ["serve", "--workers", "2"]])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fine F AY N\nwrong R AO NK\n", "line 2: 'NK' is no phoneme: write with AA AE "),
+        ("\nalone\n", "line 2: 'alone' has no pronunciation: write its phonemes after it"),
+        ("new york N UW Y AO R K\n", "line 1: 'york' is no phoneme"),
+        (None, "cannot read .*mine.txt: No such file"),
+    ],
+)
+def test_pronunciations_that_cannot_be_read(command, text, message, tmp_path, capsys) -> None:
+    """A bad line, or a missing file, is one line that names it and says what to write, before anything is done."""
+    path = tmp_path / "mine.txt"
+    if text is not None:
+        path.write_text(text)
+    assert main([*command, "--pronunciations", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert error.count("\n") == 1
 
 
 def test_a_damaged_model(recognizer, clips, tmp_path) -> None:
@@ -215,14 +256,20 @@ def test_the_server_says_what_to_install(monkeypatch, capsys) -> None:
     assert "asr-stream[server]" in capsys.readouterr().err
 
 
-def test_serve_stops_when_told() -> None:
-    """A real process: it says where it listens, answers, and ends with status 0 on SIGTERM."""
-    command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0"]
+def test_serve_stops_when_told(clips, renamed) -> None:
+    """A real process: it says where it listens, answers, hears by the user's pronunciations, and ends with status 0 on
+    SIGTERM."""
+    command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0", "--pronunciations", str(renamed)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "listening" in line)
         address = line.split()[-1].replace("ws:", "http:")
         with urllib.request.urlopen(f"{address}/healthz", timeout=10) as response:
             assert response.read() == b"ok\n"
+        with connect(line.split()[-1], proxy=None) as socket:
+            socket.send(json.dumps({"config": {"sample_rate": 16_000}}))
+            socket.send((clips[0].samples * 32767).astype("<i2").tobytes())
+            socket.send('{"eof": 1}')
+            assert "fodder lover mother" in [json.loads(message) for message in socket][-1]["text"]
         process.terminate()
         assert process.wait(20) == 0

@@ -44,6 +44,6 @@ def test_the_example_configuration_has_every_key_at_its_default() -> None:
 
 def test_links_lead_somewhere() -> None:
     """Every relative link in the documents names a file that is there."""
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("pretrained/*.md")]:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("pretrained/**/*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -65,6 +65,15 @@ def test_ctrl_c_writes_what_was_said_and_nothing_is_lost(recognizer, heard, tmp_
     assert first.strip()
 
 
+def test_a_speaker_s_own_pronunciations(heard, renamed) -> None:
+    """What the microphone hears is written as the words that the user's file gives to its sounds."""
+    process = start("--pronunciations", renamed, wav=heard)
+    first = process.stdout.readline().decode()
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    assert "fodder lover mother" in first
+
+
 def test_an_unplugged_microphone(recognizer, heard) -> None:
     """When the microphone goes away, all that it gave is written, then what happened, with status 1."""
     status, text, errors = finish(start(wav=heard, fault="unplugged"))
@@ -113,6 +122,7 @@ def test_on_a_terminal(recognizer, heard) -> None:
         (True, "", ["--device", "usb"], "no microphone 'usb' .*: `asr mic --list` shows"),
         (True, "busy", [], "cannot record from Fake microphone .*is another program using it"),
         (True, "portaudio", [], "needs PortAudio .*libportaudio2"),
+        (True, "", ["--pronunciations", "/nowhere/mine.txt"], "cannot read /nowhere/mine.txt: No such file"),
         (True, "", ["--save", "/nowhere/a.wav"], "cannot write /nowhere/a.wav: No such file"),
     ],
 )

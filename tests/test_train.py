@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import tarfile
@@ -13,15 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from audio_files import write_audio
 
 import asr
 from asr.errors import ConfigError, DataError, ModelError
+from asr.lexicon.lexicon import write_lexicon
 from asr.network.features import FeatureOptions
 from asr.network.weights import widened
 from asr.search.decoder import DecoderOptions
 from asr.text.tokens import Tokenizer
 from asr.train.augment import Augmenter, AugmentOptions
 from asr.train.batches import plan_epoch
+from asr.train.cmudict import load_cmudict
 from asr.train.codec import through_mp3
 from asr.train.config import Config, find_paths, load_config
 from asr.train.corpus import SampleCache, read_corpus
@@ -211,6 +215,25 @@ def test_pieces_can_be_added_to_a_model_and_dropped(folder) -> None:
         asr.load(folder / "added" / "model")
 
 
+def test_pieces_of_a_model_of_phonemes_are_kept(folder) -> None:
+    """From the shipped model, pieces that it has begin as they are, others as the letter that they end with; letters in
+    place of its phonemes begin afresh."""
+    shipped = asr.load().bundle
+    shape = {"layers": 4, "blocks": 4, "width": 384, "conv_width": 256, "lookahead_ms": 180}
+    table = "[model]\n" + "".join(f"{key} = {value}\n" for key, value in shape.items())
+    path = with_pieces(write_config(folder, 1), ["the", "zorp"])
+    head, _, tail = path.read_text().partition("[model]")
+    path.write_text(f'{head}{table}[training]{tail.partition("[training]")[2]}start = "{shipped.path}"\n')
+    weight = Trainer(load_config(path), folder, folder / "run", "cpu").model.output.weight
+    own = shipped.model.output.weight[len(shipped.tokenizer) :]
+    assert shipped.pieces is not None
+    pieces = list(shipped.pieces.tokens)
+    assert torch.equal(weight[29 : 29 + 29], own[:29])
+    assert torch.equal(weight[29 + 29], own[pieces.index("the")])
+    assert torch.equal(weight[29 + 30], own[pieces.index("p")])
+    assert not any(torch.equal(row, before) for row in weight[1:29] for before in shipped.model.output.weight[:40])
+
+
 def write_teacher(folder: Path, dimensions: int = 3) -> Path:
     """A teacher whose features are a line that rises through each utterance, and none for the last."""
     utterances = read_corpus(folder / "clips.jsonl")
@@ -385,6 +408,61 @@ def test_a_manifest_that_names_missing_audio(folder) -> None:
         file.write('{"id": "ghost", "text": "boo"}\n')
     with pytest.raises(DataError, match=r"clips\.jsonl:6: .*ghost"):
         read_corpus(folder / "clips.jsonl")
+
+
+@pytest.mark.parametrize("text", ['"5"', '"..."', '" "', '"二"', "null", "5"])
+def test_a_text_that_loses_every_word_is_not_silence(folder, text) -> None:
+    """A line whose text has no word left after normalising is refused by its number, with what to write instead."""
+    with (folder / "clips.jsonl").open("a") as file:
+        file.write(f'{{"id": "librispeech-00217", "text": {text}}}\n')
+    with pytest.raises(DataError, match=r"clips\.jsonl:6: .*text"):
+        read_corpus(folder / "clips.jsonl")
+
+
+def test_a_folder_has_no_lines_without_words(tmp_path, clips) -> None:
+    """A transcript that is missing, or of digits only, is an error that names its line."""
+    (tmp_path / "a.opus").write_bytes(clips[0].path.read_bytes())
+    for line in ("a", "a 1984"):
+        (tmp_path / "x.trans.txt").write_text(f"{line}\n")
+        with pytest.raises(DataError, match=r"x\.trans\.txt:1: .*manifest"):
+            read_corpus(tmp_path)
+
+
+def add_noise(folder: Path, count: int) -> None:
+    """Add recordings of hiss to the corpus, marked as having no words."""
+    rng = np.random.default_rng(0)
+    with tarfile.open(folder / "clips.tar", "a") as tar, (folder / "clips.jsonl").open("a") as file:
+        for number in range(count):
+            path = write_audio(folder / f"hiss-{number}.wav", rng.normal(0, 0.02, 32_000).astype(np.float32))
+            tar.add(path, path.name)
+            file.write(json.dumps({"id": path.stem, "text": ""}) + "\n")
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("phonemes", [False, True])
+def test_noise_without_words_teaches_silence(folder, kernels, phonemes, capsys) -> None:
+    """With ``"text": ""`` hiss is trained on, also in a batch of nothing else: the network comes to say blank there."""
+    add_noise(folder, 4)
+    path = write_config(folder, 30)
+    path.write_text(path.read_text() + f'kernels = "{kernels}"\n')
+    if phonemes:
+        write_lexicon({word: said[:1] for word, said in load_cmudict().items()}, folder / "lexicon.txt")
+        path.write_text(path.read_text().replace("[data]", '[data]\nlexicon = "lexicon.txt"'))
+    try:
+        trainer = Trainer(load_config(path), folder, folder / "run", "cpu")
+    except ConfigError as error:
+        pytest.skip(str(error))
+    noise = [i for i in trainer.chosen if not trainer.corpus.utterances[i].text]
+    assert len(noise) == 4
+    trainer.chosen = noise
+    batch = next(iter(trainer._batches()))
+    first = trainer._train_step(batch)
+    assert math.isfinite(first)
+    assert first > 0
+    trainer.chosen = trainer._usable_utterances()
+    trainer.run()
+    assert trainer._train_step(batch) < 0.5 * first
+    assert "(4 without words)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ can be repeated.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from asr.errors import ConfigError
 from asr.network.features import FeatureOptions
 from asr.network.shape import ModelOptions
-from asr.options import from_table
+from asr.options import from_table, read_tables
 from asr.train.augment import AugmentOptions
 from asr.train.teacher import TeacherOptions
 
@@ -91,12 +90,7 @@ class Config:
 
 def load_config(path: Path) -> Config:
     """Read a TOML file. Unknown tables and keys are errors, so that a typing slip does not train for a day."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    tables = read_tables(path)
     known = {f.name for f in dataclasses.fields(Config)}
     if unknown := sorted(set(tables) - known):
         raise ConfigError(f"{path}: unknown table [{unknown[0]}]: the tables are {', '.join(sorted(known))}")

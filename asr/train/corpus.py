@@ -28,7 +28,7 @@ class Utterance:
 
     id: str
     corpus: str
-    text: str  # normalised
+    text: str  # normalised; empty where nothing is said
     shard: Path | None  # the tar that holds it; None for a plain file
     member: str  # its name in the shard, or its path
     licence: str = ""
@@ -40,6 +40,11 @@ def read_corpus(path: Path) -> list[Utterance]:
     A manifest has a JSON object a line with at least ``id`` and ``text``; the shard holds ``ID.opus``
     (or another audio suffix). A folder holds, at any depth, ``*.trans.txt`` files of lines
     ``ID TRANSCRIPT`` with the audio files beside them.
+
+    ``"text": ""`` in a manifest says that a recording has no words: noise. Nothing else does.
+
+    Raises:
+        DataError: a line that cannot be read, has no audio, or has a text of which no word is left.
     """
     if path.is_dir():
         utterances = list(_read_folder(path))
@@ -63,13 +68,16 @@ def _read_manifest(path: Path) -> Iterator[Utterance]:
             continue
         try:
             row = json.loads(line)
-            name, text = str(row["id"]), str(row["text"])
+            name, text = str(row["id"]), row["text"]
+            if not isinstance(text, str):
+                raise TypeError(f"its text is {json.dumps(text)}, not a string")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}:{number}: needs a JSON object with id and text ({error})") from error
         if name not in members:
             raise DataError(f"{path}:{number}: {shard.name} has no audio named {name}")
+        words = _words(text, f"{path}:{number}", name) if text else ""
         yield Utterance(
-            name, str(row.get("corpus", path.stem)), normalize(text), shard, members[name], str(row.get("licence", ""))
+            name, str(row.get("corpus", path.stem)), words, shard, members[name], str(row.get("licence", ""))
         )
 
 
@@ -82,7 +90,18 @@ def _read_folder(path: Path) -> Iterator[Utterance]:
             audio = next((f for s in _AUDIO_SUFFIXES if (f := transcripts.parent / f"{name}{s}").exists()), None)
             if audio is None:
                 raise DataError(f"{transcripts}:{number}: no audio file named {name} beside it")
-            yield Utterance(name, path.name, normalize(text), None, str(audio))
+            yield Utterance(name, path.name, _words(text, f"{transcripts}:{number}", name), None, str(audio))
+
+
+def _words(text: str, place: str, name: str) -> str:
+    """A text as it is trained on and scored. One of which nothing is left was said, and is not silence."""
+    words = normalize(text)
+    if not words:
+        raise DataError(
+            f"{place}: no word is left of {name}'s text {text!r}: write numbers as words and words in a to z, or leave "
+            'the line out. A recording in which nothing is said goes into a manifest with "text": ""'
+        )
+    return words
 
 
 class SampleCache:

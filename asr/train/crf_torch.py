@@ -36,27 +36,15 @@ def add_shares(
     Nothing is pruned: here a step costs the same however few states count.
     """
     with torch.autocast(p.device.type, enabled=False):  # a caller's bfloat16 is too coarse for these sums
-        return _add_shares(p, lengths, graphs, lm, above, below, out)
-
-
-def _add_shares(
-    p: Tensor,
-    lengths: Sequence[int],
-    graphs: Sequence[PhoneGraph],
-    lm: PhoneLm | None,
-    above: float,
-    below: float,
-    out: Tensor,
-) -> tuple[Tensor, Tensor]:
-    wide = torch.float32 if p.device.type == "mps" else torch.float64
-    steps = torch.tensor(lengths, device=p.device)
-    numerators, shares = _numerator(p, steps, graphs)
-    out.add_(shares, alpha=above)
-    if lm is None:
-        return numerators.to(wide), torch.zeros_like(numerators, dtype=wide)
-    denominators, shares = _denominator(p, steps, _on_device(lm, p.device, p.dtype))
-    out.add_(shares, alpha=below)
-    return numerators.to(wide), denominators.to(wide)
+        wide = torch.float32 if p.device.type == "mps" else torch.float64
+        steps = torch.tensor(lengths, device=p.device)
+        numerators, shares = _numerator(p, steps, graphs)
+        out.add_(shares, alpha=above)
+        if lm is None:
+            return numerators.to(wide), torch.zeros_like(numerators, dtype=wide)
+        denominators, shares = _denominator(p, steps, _on_device(lm, p.device, p.dtype))
+        out.add_(shares, alpha=below)
+        return numerators.to(wide), denominators.to(wide)
 
 
 def _numerator(p: Tensor, steps: Tensor, graphs: Sequence[PhoneGraph]) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from asr.errors import DataError
-from asr.text.tokens import BLANK, Tokenizer
+from asr.lexicon.lexicon import read_lexicon
+from asr.lexicon.phonemes import TOKENS
+from asr.text.tokens import Tokenizer
 from asr.train.phone_graph import PhoneGraph, Word
 
 
@@ -39,25 +40,12 @@ class PhonemeTargets:
     """Every word is any of its pronunciations, or where only one can be, the first.
 
     Args:
-        path: text file with a word and its phonemes a line, the most usual pronunciation of a word first.
+        path: text file of pronunciations (docs/lexicon.md), the most usual of a word first.
     """
 
     def __init__(self, path: Path) -> None:
-        words: dict[str, list[list[str]]] = {}
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the pronunciations {path}: {error}") from error
-        for line in lines:
-            word, *phonemes = line.split()
-            words.setdefault(word, []).append(phonemes)
-        symbols = sorted({phoneme for all_of_it in words.values() for phonemes in all_of_it for phoneme in phonemes})
-        self.tokenizer = Tokenizer([BLANK, *symbols])
-        ids = {symbol: index for index, symbol in enumerate(self.tokenizer.tokens)}
-        self._words: dict[str, Word] = {
-            word: tuple(tuple(ids[phoneme] for phoneme in phonemes) for phonemes in all_of_it)
-            for word, all_of_it in words.items()
-        }
+        self.tokenizer = Tokenizer(TOKENS)
+        self._words: dict[str, Word] = dict(read_lexicon(path))
 
     def encode(self, text: str) -> list[int]:
         words = text.split()

@@ -11,7 +11,7 @@ The features of ``X.jsonl`` are two files in the folder ``[teacher] folder``:
     X.ends.npy   (utterances,) int64: the row at which each utterance of the manifest, in its order, ends
 
 Values are in 1/32 of a dimension's standard deviation. An utterance may have no rows: it then only
-has its letters to learn from. ``docs/make_teacher_features.py`` makes these files.
+has its letters to learn from. ``pretrained/recipe/make_teacher_features.py`` makes these files.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from asr.network.features import Fbank
 from asr.network.model import AcousticModel
 from asr.network.shape import FRAME_REDUCTION
 from asr.network.weights import widened
-from asr.text.tokens import Tokenizer
+from asr.text.tokens import BLANK, Tokenizer
 from asr.train import native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
@@ -107,7 +107,9 @@ class Trainer:
         options = self.config.training
         parameters = sum(p.numel() for p in self.model.parameters())
         if self.rank == 0:
-            print(f"{len(self.chosen)} utterances, {self.hours:.1f} h; {parameters:,} parameters; ", end="")
+            wordless = sum(not self.corpus.utterances[i].text for i in self.chosen)
+            without = f" ({wordless} without words)" if wordless else ""
+            print(f"{len(self.chosen)} utterances{without}, {self.hours:.1f} h; {parameters:,} parameters; ", end="")
             print(f"step {self.step} of {options.steps} on {self.device}", flush=True)
         progress = tqdm(
             total=options.steps,
@@ -238,7 +240,7 @@ class Trainer:
         options = self.config.training
         weight, ctc_weight = (0.0, 0.0) if phone_lm is None else (options.crf_weight, options.ctc_weight)
         loss = crf_loss(logits, batch.steps, batch.graphs, phone_lm, weight, ctc_weight)
-        return loss / max(1, int(batch.target_lengths.sum()))
+        return loss / _tokens(batch)
 
     def _parameters(self) -> list[nn.Parameter]:
         """All that is trained: the model's, and those that only training needs."""
@@ -308,8 +310,8 @@ class Trainer:
         for i, utterance in enumerate(self.corpus.utterances):
             seconds = float(self.corpus.seconds[i])
             tokens = self.targets.encode(utterance.text)
-            if not tokens:
-                continue
+            if not tokens and utterance.text:
+                continue  # with a word that these tokens cannot write; without any, there is nothing to write
             # CTC needs a step per token and one more between two that are equal.
             needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
             if data.min_s <= seconds <= data.max_s and needed * step_s <= seconds / fastest:
@@ -326,18 +328,20 @@ class Trainer:
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
         values = {name: torch.from_numpy(value) for name, value in widened(start.weights).items()}
-        wanted, there = (None if t is None else t.tokens for t in (self.pieces, start.pieces))
-        if wanted != there:
-            # A piece that was never trained begins as the letter that it ends with.
-            last = [start.tokenizer.encode(token[-1])[0] if i else 0 for i, token in enumerate(wanted or ())]
-            for name in ("output.weight", "output.bias"):
-                letters = values[name][: len(start.tokenizer)]
-                values[name] = torch.cat([letters, letters[last]])
-        if start.tokenizer.tokens != self.tokenizer.tokens:
-            # What was not trained yet begins with this model's random weights.
-            for name, fresh in (("output.weight", self.model.output.weight), ("output.bias", self.model.output.bias)):
-                pieces = values[name][len(start.tokenizer) :]
-                values[name] = torch.cat([fresh[: len(self.tokenizer)].detach(), pieces])
+        known = {token: row for row, token in enumerate(start.tokenizer.tokens)}
+        known_pieces = {token: len(known) + i for i, token in enumerate(start.pieces.tokens if start.pieces else ())}
+        # A piece that was never trained begins as the letter that it ends with; where the first output writes phonemes,
+        # the letters are among its pieces.
+        letters = known | known_pieces
+        same = start.tokenizer.tokens == self.tokenizer.tokens
+        rows = [known[token] if same else -1 for token in self.tokenizer.tokens]
+        for token in self.pieces.tokens if self.pieces else ():
+            rows.append(known_pieces.get(token, letters.get(token if token == BLANK else token[-1], -1)))
+        take = torch.tensor(rows)
+        for name, fresh in (("output.weight", self.model.output.weight), ("output.bias", self.model.output.bias)):
+            # What nothing was trained for begins with this model's random weights.
+            trained = (take >= 0).view(-1, *[1] * (fresh.dim() - 1))
+            values[name] = torch.where(trained, values[name][take.clamp_min(0)], fresh.detach())
         self.model.load_state_dict(values, strict=False)
 
     def _measure_normalisation(self) -> tuple[Tensor, Tensor]:
@@ -429,12 +433,17 @@ def _make_optimisers(
     return [muon, adamw]
 
 
+def _tokens(batch: Batch) -> int:
+    """Tokens of a batch; a line without words counts as one, or a batch of such lines would weigh by the step."""
+    return int(batch.target_lengths.clamp_min(1).sum())
+
+
 def _of_batch(
     ctc: Callable[..., Tensor], logits: Tensor, batch: Batch, texts: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     """CTC loss per letter of ``(B, T, tokens)`` logits, of the batch's texts as letters or as other tokens."""
     parts = (part.to(logits.device) for part in (batch.steps, *(texts or (batch.targets, batch.target_lengths))))
-    return ctc(logits, *parts) / max(1, int(batch.target_lengths.sum()))
+    return ctc(logits, *parts) / _tokens(batch)
 
 
 def _ctc(logits: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:

@@ -138,17 +138,9 @@ void lstm_forward(int steps, int lines, int width, const bf16 *inputs, const bf1
             fill_block(second, h_before, lines, width, w + 2 * columns * panel, w + 3 * columns * panel);
             for (int r = 0; r < lines; r++) {
                 long at = (long)r * width + 16 * j, at4 = (long)r * 4 * width + 16 * j;
-                vec i = sigmoid(_mm512_add_ps(_mm512_load_ps(first + 32 * r), load(in + at4)));
-                vec f = sigmoid(_mm512_add_ps(_mm512_load_ps(first + 32 * r + 16), load(in + at4 + width)));
-                vec g = hyperbolic_tangent(_mm512_add_ps(_mm512_load_ps(second + 32 * r), load(in + at4 + 2 * width)));
-                vec o = sigmoid(_mm512_add_ps(_mm512_load_ps(second + 32 * r + 16), load(in + at4 + 3 * width)));
-                vec cell = _mm512_fmadd_ps(f, _mm512_loadu_ps(c_before + at), _mm512_mul_ps(i, g));
-                _mm512_storeu_ps(c_after + at, cell);
-                store(h_after + at, _mm512_mul_ps(o, hyperbolic_tangent(cell)));
-                store(kept + at4, i);
-                store(kept + at4 + width, f);
-                store(kept + at4 + 2 * width, g);
-                store(kept + at4 + 3 * width, o);
+                const float *i_f = first + 32 * r, *g_o = second + 32 * r;
+                lstm_cell(_mm512_load_ps(i_f), _mm512_load_ps(i_f + 16), _mm512_load_ps(g_o), _mm512_load_ps(g_o + 16),
+                          in + at4, width, c_before + at, c_after + at, h_after + at, kept + at4);
             }
         }
     }
@@ -165,7 +157,6 @@ void lstm_backward(int steps, int lines, int width, const bf16 *d_h, const bf16 
     float *d_c = aligned_alloc(64, state * sizeof(float)), *block = new_block(lines);
     memset(d_c, 0, state * sizeof(float));
     memset(block, 0, (size_t)lines * 32 * sizeof(float));
-    vec one = ALL(1.f);
     for (int t = steps - 1; t >= 0; t--) {
         const float *c_before = c + t * state, *c_after = c_before + state;
         const bf16 *kept = gates + 4 * t * state, *from_above = d_h + t * state;
@@ -176,18 +167,8 @@ void lstm_backward(int steps, int lines, int width, const bf16 *d_h, const bf16 
             for (int r = 0; r < 2 * lines; r++) {
                 int row = r / 2, half = r % 2;
                 long at = (long)row * width + 32 * p + 16 * half, at4 = at + (long)row * 3 * width;
-                vec i = load(kept + at4), f = load(kept + at4 + width), g = load(kept + at4 + 2 * width);
-                vec o = load(kept + at4 + 3 * width), squashed = hyperbolic_tangent(_mm512_loadu_ps(c_after + at));
                 vec d_out = _mm512_add_ps(load(from_above + at), _mm512_load_ps(block + 16 * r));
-                vec d_cell = _mm512_fmadd_ps(_mm512_mul_ps(d_out, o), _mm512_fnmadd_ps(squashed, squashed, one),
-                                             _mm512_load_ps(d_c + at));
-                store(d + at4, _mm512_mul_ps(_mm512_mul_ps(d_cell, g), _mm512_mul_ps(i, _mm512_sub_ps(one, i))));
-                store(d + at4 + width, _mm512_mul_ps(_mm512_mul_ps(d_cell, _mm512_loadu_ps(c_before + at)),
-                                                     _mm512_mul_ps(f, _mm512_sub_ps(one, f))));
-                store(d + at4 + 2 * width, _mm512_mul_ps(_mm512_mul_ps(d_cell, i), _mm512_fnmadd_ps(g, g, one)));
-                store(d + at4 + 3 * width,
-                      _mm512_mul_ps(_mm512_mul_ps(d_out, squashed), _mm512_mul_ps(o, _mm512_sub_ps(one, o))));
-                _mm512_store_ps(d_c + at, _mm512_mul_ps(d_cell, f));
+                lstm_cell_backward(d_out, kept + at4, width, c_before + at, c_after + at, d_c + at, d + at4);
             }
         }
     }

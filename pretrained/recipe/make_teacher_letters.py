@@ -1,8 +1,8 @@
 """Make features that speak of letters from a teacher's features: a second, optional step of distillation.
 
-    python docs/make_teacher_letters.py --input teacher --output teacher_letters MANIFEST.jsonl...
+    python pretrained/recipe/make_teacher_letters.py --input teacher --output teacher_letters MANIFEST.jsonl...
 
-A teacher's features (``docs/make_teacher_features.py``) hold much that has nothing to do with letters, and a
+A teacher's features (``make_teacher_features.py``) hold much that has nothing to do with letters, and a
 small network spends itself on it. This trains a small convolutional CTC head on them for a few epochs, and
 writes the head's hidden layer as the features to learn from: what of the teacher's features matters for
 letters. Manifests without features are an error; each gets its rows in the output.

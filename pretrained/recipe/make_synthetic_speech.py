@@ -1,7 +1,7 @@
 """Make training speech from sentences with two fast synthesisers: hibari-tts (PyPI) and flite (Debian).
 
     pip install hibari-tts soundfile soxr
-    python docs/make_synthetic_speech.py sentences.txt synthetic --hours 10
+    python pretrained/recipe/make_synthetic_speech.py sentences.txt synthetic --hours 10
 
 ``sentences.txt`` has a sentence a line, letters and punctuation only. Writes the corpus ``synthetic.jsonl`` and
 ``synthetic.tar``. Voices are varied by speed, and by playing them faster or slower: another length of vocal tract.

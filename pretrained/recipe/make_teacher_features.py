@@ -1,7 +1,7 @@
 """Make the features that ``[teacher]`` trains on, with Moonshine tiny's encoder (MIT licence).
 
     pip install onnxruntime moonshine-voice==0.1.0
-    python docs/make_teacher_features.py --cache .cache --output teacher MANIFEST.jsonl...
+    python pretrained/recipe/make_teacher_features.py --cache .cache --output teacher MANIFEST.jsonl...
 
 For every utterance the encoder's 288 outputs, 24 ms apart, are laid on the network's steps of 30 ms and
 kept as int8 in 1/32 of a deviation (``asr/train/teacher.py`` has the format). Means and deviations are

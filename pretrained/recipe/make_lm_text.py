@@ -1,22 +1,24 @@
 """Clean texts for a language model of everything that recognition is measured on, and choose its vocabulary.
 
-    python docs/make_lm_text.py OUT --measured speech/*.dev.jsonl --dictionary cmudict.dict TEXT...
+    python pretrained/recipe/make_lm_text.py OUT TEXT... --measured speech/*.dev.jsonl
 
 Writes OUT/NAME.txt for each text: its lines but for those that hold eight words in a row of a transcript, or as a
-sentence a whole transcript of four to seven words. Then OUT/vocabulary.txt: words of the dictionary that occur three
+sentence a whole transcript of four to seven words. Then OUT/vocabulary.txt: words of CMUdict that occur three
 times, and others that occur 24 times, the most frequent first. Three to five minutes for 320 million words.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from asr.lm.table import SPECIAL
 from asr.lm.text import WordNumbers, find_quoted, number_text, read_chunks
+from asr.train.cmudict import load_cmudict
+from asr.train.corpus import read_corpus
 
 WINDOW = 8  # words in a row that make a text known
 SHORTEST = 4  # words of a transcript that a sentence of a text must not be
@@ -38,17 +40,17 @@ def hash_windows(words: np.ndarray, size: int) -> np.ndarray:
 class Measured:
     """The transcripts that no text may hold."""
 
-    def __init__(self, manifests: list[Path], numbers: WordNumbers) -> None:
+    def __init__(self, corpora: list[Path], numbers: WordNumbers) -> None:
         self.numbers = numbers
         found: list[np.ndarray] = []
-        for path in manifests:
-            for line in path.read_text(encoding="utf-8").splitlines():
-                words = np.array([numbers[word] for word in json.loads(line)["text"].split()], dtype=np.int32)
+        for path in corpora:
+            for utterance in read_corpus(path):
+                words = np.array([numbers[word] for word in utterance.text.split()], dtype=np.int32)
                 if len(words) >= WINDOW:
                     found.append(hash_windows(words, WINDOW))
                 elif len(words) >= SHORTEST:
                     found.append(hash_windows(np.concatenate([[1], words, [2]]), len(words) + 2))
-        self.hashes = np.unique(np.concatenate(found))
+        self.hashes = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *found]))
         self.maybe = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
         self.maybe[self._slot(self.hashes)] = True
 
@@ -87,7 +89,7 @@ class Measured:
         return left + right
 
 
-def choose_words(words: list[str], counts: np.ndarray, dictionary: set[str]) -> list[str]:
+def choose_words(words: list[str], counts: np.ndarray, dictionary: Container[str]) -> list[str]:
     """The vocabulary, most frequent words first."""
     meant = find_quoted(words, counts)
     total = np.bincount(meant, counts, len(words)).astype(np.int64)
@@ -100,13 +102,12 @@ def choose_words(words: list[str], counts: np.ndarray, dictionary: set[str]) -> 
     return [word for _, word in sorted(chosen)]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("texts", type=Path, nargs="+", help="plain or compressed")
-    parser.add_argument("--measured", type=Path, nargs="+", required=True, help="manifests with transcripts")
-    parser.add_argument("--dictionary", type=Path, required=True, help="a word and its phonemes a line")
-    options = parser.parse_args()
+    parser.add_argument("--measured", type=Path, nargs="*", default=[], help="corpora whose transcripts to leave out")
+    options = parser.parse_args(arguments)
     numbers = WordNumbers()
     measured = Measured(options.measured, numbers)
     counts = np.zeros(0, dtype=np.int64)
@@ -128,9 +129,7 @@ def main() -> None:
                 counts = here
         print(f"{name}: {lines:,} lines, {lines - kept:,} left out", flush=True)
     counts = np.concatenate([counts, np.zeros(len(numbers.words) - len(counts), dtype=np.int64)])
-    lines_of = options.dictionary.read_text(encoding="utf-8").splitlines()
-    dictionary = {line.split()[0].partition("(")[0].lower() for line in lines_of if line.strip()}
-    words = choose_words(numbers.words, counts, dictionary)
+    words = choose_words(numbers.words, counts, load_cmudict())
     (options.output / "vocabulary.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     print(f"{len(words):,} words chosen")
 

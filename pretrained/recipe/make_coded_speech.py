@@ -1,7 +1,7 @@
 """Make copies of corpora as MP3 files of few bits, which much of the world's recorded speech once was.
 
     pip install '.[train]'
-    python docs/make_coded_speech.py --output coded data/*.train.jsonl
+    python pretrained/recipe/make_coded_speech.py --output coded data/*.train.jsonl
 
 Writes ``coded/X.jsonl``, the manifest as it is, and ``coded/X.tar`` with ``ID.mp3``: the utterances and their order are
 the same, and so are a teacher's features. Coding beforehand costs once what ``[augment] mp3`` costs in every epoch.
@@ -14,6 +14,7 @@ import io
 import random
 import shutil
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from asr.train.codec import encode_mp3
@@ -22,12 +23,12 @@ from asr.train.corpus import decode_samples, read_corpus
 RATE_HZ = 16_000
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--kbit-s", nargs="+", type=int, default=[16, 24, 24, 24, 24, 24, 24, 24, 32, 32])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     for manifest in options.manifests:
         with (

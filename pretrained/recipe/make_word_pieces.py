@@ -1,6 +1,6 @@
 """Make word pieces for the model's second output: the letter sequences that join most often within words of a text.
 
-    python docs/make_word_pieces.py pieces.txt text/*.txt.xz --pieces 1000
+    python pretrained/recipe/make_word_pieces.py pieces.txt text/*.txt.xz --pieces 1000
 
 Byte-pair encoding (R. Sennrich, B. Haddow and A. Birch, "Neural machine translation of rare words with subword
 units", 2016) over the text's most frequent words. The space stays a token of its own, so no piece spans two words.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from asr.lm.build import read_sentences
@@ -52,13 +53,13 @@ def find_pieces(counts: Counter[str], pieces: int) -> list[str]:
     return list(made)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("texts", type=Path, nargs="+", help="text files, plain or compressed, as for `asr lm build`")
     parser.add_argument("--pieces", type=int, default=1_000, help="how many (default: 1000)")
     parser.add_argument("--sentences", type=int, default=500_000, help="of each text at most so many (default: 500000)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     counts: Counter[str] = Counter()
     for path in options.texts:
         for sentence in itertools.islice(read_sentences(path), options.sentences):
