@@ -114,6 +114,8 @@ def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat,
     scheme = "wss" if settings.cert else "ws"
 
     def started(port: int) -> None:
-        print(f"listening on {scheme}://{settings.host}:{port}", file=sys.stderr, flush=True)
+        # In one piece: print writes the end of a line by itself, and another worker's line may come between.
+        sys.stderr.write(f"listening on {scheme}://{settings.host}:{port}\n")
+        sys.stderr.flush()
 
     run_server(recognizer, settings, started)
