@@ -267,12 +267,15 @@ class Recognizer:
                 raise failure
             yield None, stream.position_s
 
-    def warm_up(self, together: bool = False) -> None:
+    def warm_up(self, together: bool = False, unknown_words: bool = False) -> None:
         """Have the kernels compiled now: the very first use of the package on a machine waits for that.
 
         Args:
             together: also those that only `advance` with several streams needs.
+            unknown_words: also those that only hot words need which the lexicon lacks.
         """
+        if unknown_words and self.bundle.g2p is not None:
+            self.bundle.g2p.pronounce("banana")
         for count in (1, 2) if together else (1,):
             streams = [self.stream(self.sample_rate_hz) for _ in range(count)]
             for stream in streams:

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     microphone = Microphone(device)  # before the model is loaded: a wrong name is known at once
     recognizer = asr.load(options.model, pronunciations=options.pronunciations)
     with notice():
-        recognizer.warm_up()
+        recognizer.warm_up(unknown_words=bool(hot_words))
     stream = recognizer.stream(
         microphone.sample_rate_hz,
         decoding=with_beam(recognizer.bundle.decoding, options.beam),

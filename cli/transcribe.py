@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     replacements = read_replacements(options.replace) if options.replace else ()
     recognizer = asr.load(options.model, pronunciations=options.pronunciations)
     with notice():
-        recognizer.warm_up()
+        recognizer.warm_up(unknown_words=bool(hot_words))
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     failed = 0
     for file, target in zip(options.files, targets, strict=True):

@@ -16,7 +16,7 @@ import numpy as np
 
 from asr.compiler import jit
 from asr.network import vnni
-from asr.network.quantized_kernel import normalize, to_integers, update_cell
+from asr.network.quantized_kernel import copy_rows, normalize, to_integers, update_cell
 from asr.network.quantized_weights import QuantizedWeights
 from asr.network.shape import MEMORY_FRAMES
 from asr.network.weights import Array
@@ -188,13 +188,13 @@ def _first_rows(frames, mean, count, past, scale, values, row_scale):  # type: i
     history = past.shape[1]
     x = np.empty((history + length, mels), np.float32)
     for b in range(batch):
-        x[:history] = past[b]
+        copy_rows(past[b], x, 0)
         for t in range(length):
             count[b, 0] = min(count[b, 0] + np.float32(1.0), np.float32(MEMORY_FRAMES))
             for i in range(mels):
                 mean[b, i] += (frames[b, t, i] - mean[b, i]) / count[b, 0]
                 x[history + t, i] = (frames[b, t, i] - mean[b, i]) * scale[i]
-        past[b] = x[length:]
+        copy_rows(x[length:], past[b], 0)
         for t in range(length):
             n = b * length + t
             row_scale[n] = to_integers(x[t : t + 3].reshape(3 * mels), values[n])
@@ -207,8 +207,8 @@ def _block_rows(norm_weight, norm_bias, past, z, x, values, row_scale):  # type:
     history = past.shape[1]
     normed = np.empty((history + steps, width), np.float32)
     for b in range(batch):
-        x[b, :history] = past[b]
-        x[b, history:] = z[b]
+        copy_rows(past[b], x[b], 0)
+        copy_rows(z[b], x[b], history)
         for t in range(history + steps):
             normalize(x[b, t], norm_weight, norm_bias, normed[t])
         for t in range(steps):

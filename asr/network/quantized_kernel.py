@@ -109,7 +109,7 @@ def update_cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _copy_rows(source, target, start):  # type: ignore[no-untyped-def]
+def copy_rows(source, target, start):  # type: ignore[no-untyped-def]
     """``target[start : start + len(source)] = source``, which takes a second and a half longer to compile."""
     for i in range(len(source)):
         for j in range(source.shape[1]):
@@ -124,13 +124,13 @@ def _first_convolutions(frames, mean, count, past, scale, conv1, conv2, integers
     history = past.shape[0]
     x = np.empty((history + length, mels), np.float32)
     y = np.empty((length, channels), np.float32)
-    _copy_rows(past, x, 0)
+    copy_rows(past, x, 0)
     for t in range(length):
         count[0] = min(count[0] + np.float32(1.0), np.float32(MEMORY_FRAMES))
         for i in range(mels):
             mean[i] += (frames[t, i] - mean[i]) / count[0]
             x[history + t, i] = (frames[t, i] - mean[i]) * scale[i]
-    _copy_rows(x[length:], past, 0)
+    copy_rows(x[length:], past, 0)
     for t in range(length):
         window = integers[: 3 * mels]
         s = to_integers(x[t : t + 3].reshape(3 * mels), window)
@@ -151,9 +151,9 @@ def _block(norm_weight, norm_bias, weight, scale, bias, delay, past, integers, z
     x = np.empty((history + steps, width), np.float32)
     normed = np.empty((history + steps, width), np.float32)
     out = np.empty(width, np.float32)
-    _copy_rows(past, x, 0)
-    _copy_rows(z, x, history)
-    _copy_rows(x[steps:], past, 0)
+    copy_rows(past, x, 0)
+    copy_rows(z, x, history)
+    copy_rows(x[steps:], past, 0)
     for t in range(history + steps):
         normalize(x[t], norm_weight, norm_bias, normed[t])
     window = integers[: (history + 1) * width]
