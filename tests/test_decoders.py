@@ -213,7 +213,9 @@ def test_scores_with_a_language_model_are_exact(lm, tokenizer, steps, seed, phra
     decoder.set_hot_words([HotWord(phrase, 3.0) for phrase in phrases])
     decoder.accept(log_probs)
     found = decoder.finals(5)
-    assert [hypothesis.score for hypothesis in found] == pytest.approx(sorted(scores, reverse=True)[:5])
+    assert [hypothesis.score for hypothesis in found] == pytest.approx(
+        sorted(scores, reverse=True)[:5], rel=1e-6, abs=1e-6
+    )
     assert len({tokenizer.decode(hypothesis.tokens).strip() for hypothesis in found}) == len(found)
 
 

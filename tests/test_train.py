@@ -225,7 +225,7 @@ def test_pieces_of_a_model_of_phonemes_are_kept(folder) -> None:
     head, _, tail = path.read_text().partition("[model]")
     path.write_text(f'{head}{table}[training]{tail.partition("[training]")[2]}start = "{shipped.path}"\n')
     weight = Trainer(load_config(path), folder, folder / "run", "cpu").model.output.weight
-    own = shipped.model.output.weight[len(shipped.tokenizer) :]
+    own = torch.from_numpy(widened(shipped.weights)["output.weight"][len(shipped.tokenizer) :])
     assert shipped.pieces is not None
     pieces = list(shipped.pieces.tokens)
     assert torch.equal(weight[29 : 29 + 29], own[:29])

@@ -139,7 +139,7 @@ def test_scores_are_exact(lm, steps, seed, with_lm, phrases) -> None:
     decoder.set_hot_words([HotWord(phrase, 3.0) for phrase in phrases])
     decoder.accept(log_probs)
     found = decoder.finals(10)
-    assert [reading.score for reading in found] == pytest.approx(sorted(scores, reverse=True)[:10])
+    assert [reading.score for reading in found] == pytest.approx(sorted(scores, reverse=True)[:10], rel=1e-6, abs=1e-6)
     assert len({reading.text for reading in found}) == len(found)
 
 
