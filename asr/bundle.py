@@ -5,6 +5,7 @@ model.toml            [model], [features], [decoding] and [confidence]: what it 
 tokens.txt            one token a line, the blank first
 pieces.txt            the same of its word pieces, if it has any
 lm.safetensors        the language model, if it has one: see `asr.lm.model`
+second_lm.safetensors a recurrent language model, if it has one: see `asr.search.second_lm`
 lexicon.safetensors   how words are said, if its tokens are phonemes: see `asr.lexicon.lexicon`
 g2p.safetensors       how any other word is probably said: see `asr.lexicon.g2p`
 training.toml         how it was trained (not read here)
@@ -29,12 +30,14 @@ from asr.network.shape import ModelOptions
 from asr.network.weights import Weights, load_weights, save_weights
 from asr.options import from_table
 from asr.search.decoder import DecoderOptions
+from asr.search.second_lm import SecondLm
 from asr.search.words import Calibration
 from asr.text.tokens import Tokenizer
 
 FORMAT = 2  # of the folder; raised when an older package could not read a newer one
 _READ = (1, 2)  # formats that this package reads: in the first one all weights were in half precision
 LM_FILE = "lm.safetensors"
+SECOND_LM_FILE = "second_lm.safetensors"
 LEXICON_FILE = "lexicon.safetensors"
 G2P_FILE = "g2p.safetensors"
 PIECES_FILE = "pieces.txt"
@@ -54,6 +57,7 @@ class Bundle:
     lm: LanguageModel | None = None
     lexicon: Lexicon | None = None  # if the tokens are phonemes
     g2p: GraphemeToPhoneme | None = None  # for words that the lexicon lacks
+    second_lm: SecondLm | None = None  # asked about the likeliest hypotheses, if the tokens are phonemes
     decoding: DecoderOptions = field(default_factory=DecoderOptions)  # how to search, where nobody says otherwise
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -90,7 +94,10 @@ def load_bundle(path: Path) -> Bundle:
     if lexicon is not None and tokenizer.tokens != TOKENS:
         raise ModelError(f"{path} has {LEXICON_FILE}, but its tokens.txt does not list the phonemes. {_AGAIN}")
     g2p = GraphemeToPhoneme.load(path / G2P_FILE) if (path / G2P_FILE).exists() else None
-    return Bundle(options, weights, features, tokenizer, path, pieces, lm, lexicon, g2p, decoding, calibration)
+    second_lm = SecondLm.load(path / SECOND_LM_FILE) if (path / SECOND_LM_FILE).exists() else None
+    return Bundle(
+        options, weights, features, tokenizer, path, pieces, lm, lexicon, g2p, second_lm, decoding, calibration
+    )
 
 
 def _load_tokenizer(path: Path, tokens: int) -> Tokenizer:

@@ -27,6 +27,7 @@ from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.greedy import GreedyDecoder
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
+from asr.search.second_lm import SecondOpinion
 from asr.search.word_beam import WordBeamDecoder
 from asr.search.words import TokenReader
 from asr.stream import Stream, StreamError
@@ -102,9 +103,12 @@ class Recognizer:
         lexicon, own = bundle.lexicon, pronunciations
         self._pronouncer: Pronouncer | None = None
         self._tree: LexiconTree | None = None
+        self._second: SecondOpinion | None = None
         if lexicon is not None:
             self._pronouncer = Pronouncer([lexicon] if own is None else [own, lexicon], bundle.g2p)
             self._tree = LexiconTree.of_lexicon(lexicon, bundle.lm, own)
+            if bundle.second_lm is not None and bundle.lm is not None:
+                self._second = SecondOpinion.of(bundle.second_lm, self._tree.words, bundle.lm)
         elif own is not None:
             raise ConfigError("this model writes letters: only a model with a lexicon takes pronunciations")
         self._model = _network(bundle, precision)
@@ -196,7 +200,9 @@ class Recognizer:
         if decoding.method == "greedy":
             return TokenReader(GreedyDecoder(tokenizer.blank), tokenizer)
         if self._tree is not None:
-            return WordBeamDecoder(decoding, tokenizer.tokens, self._tree, self.bundle.lm, self._pronounce)
+            second = self._second if decoding.second_share else None
+            lm, pronounce = self.bundle.lm, self._pronounce
+            return WordBeamDecoder(decoding, tokenizer.tokens, self._tree, lm, pronounce, second=second)
         return TokenReader(BeamDecoder(decoding, tokenizer, self.bundle.lm if decoding.alpha else None), tokenizer)
 
     def _pronounce(self, word: str) -> list[tuple[str, ...]]:

@@ -48,6 +48,28 @@ def add_arguments(commands: Any) -> None:
     )
     build.add_argument("--write-arpa", type=Path, metavar="FILE", help="also write the model in ARPA format")
     build.set_defaults(run=run_build)
+    train = actions.add_parser(
+        "train",
+        help="train a recurrent language model",
+        description="Train the recurrent model that the search asks beside the n-grams, on running text. Put the "
+        "result into a model folder as second_lm.safetensors, then run `asr tune` on that folder. Interrupt it at any "
+        "time: the same command goes on.",
+    )
+    train.add_argument("output", type=Path, metavar="OUT", help="file to write, e.g. second_lm.safetensors")
+    train.add_argument(
+        "text", nargs="+", type=Path, metavar="TEXT", help="text files, plain or .gz, .bz2, .xz; named twice: twice"
+    )
+    train.add_argument(
+        "--vocabulary", type=Path, required=True, metavar="FILE", help="a word a line, the most frequent first"
+    )
+    train.add_argument("--steps", type=int, default=8_000, metavar="N", help="of 5,120 words each (default: 8000)")
+    train.add_argument(
+        "--kernels",
+        choices=("torch", "native"),
+        default="torch",
+        help="native: faster, for CPUs with AMX or AVX-512 BF16 (default: torch)",
+    )
+    train.set_defaults(run=run_train)
     export = actions.add_parser("export", help="write a language model in ARPA format")
     export.add_argument("lm", type=Path, metavar="LM", help="a language model file")
     export.add_argument("output", type=Path, metavar="OUT", help="file to write")
@@ -80,6 +102,24 @@ def run_build(options: argparse.Namespace) -> int:
             write_arpa(ngrams, options.write_arpa)
     except OSError as error:
         raise DataError(f"cannot write {error.filename or options.output}: {error.strerror}") from error
+    report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train a recurrent model and write it."""
+    from asr.errors import ConfigError, DataError
+    from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
+
+    if options.steps < 1:
+        raise ConfigError("--steps is a number from 1")
+    try:
+        words = options.vocabulary.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {options.vocabulary}: {error}. It must be text, a word a line") from error
+    settings = SecondLmOptions(steps=options.steps, kernels=options.kernels)
+    report = timed_report()
+    SecondLmTrainer(options.output, options.text, words, settings).run(report)
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -16,7 +16,7 @@ _EPSILON = 1e-5  # of layer normalisation, as in torch
 
 
 @jit(inline="always")
-def _exp(x):  # type: ignore[no-untyped-def]
+def exp(x):  # type: ignore[no-untyped-def]
     """exp for |x| <= 87 in float32: 2**n times a polynomial. Vectorises, unlike a library call."""
     n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
     r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
@@ -31,17 +31,17 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @jit(inline="always")
-def _sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):  # type: ignore[no-untyped-def]
     x = np.float32(-30.0) if x < np.float32(-30.0) else x
     x = np.float32(30.0) if x > np.float32(30.0) else x
-    return np.float32(1.0) / (np.float32(1.0) + _exp(-x))
+    return np.float32(1.0) / (np.float32(1.0) + exp(-x))
 
 
 @jit(inline="always")
-def _tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):  # type: ignore[no-untyped-def]
     x = np.float32(-15.0) if x < np.float32(-15.0) else x
     x = np.float32(15.0) if x > np.float32(15.0) else x
-    return np.float32(1.0) - np.float32(2.0) / (np.float32(1.0) + _exp(np.float32(2.0) * x))
+    return np.float32(1.0) - np.float32(2.0) / (np.float32(1.0) + exp(np.float32(2.0) * x))
 
 
 @jit()
@@ -93,19 +93,17 @@ def update_cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
     n = h.shape[0]
     if code == 0:  # lstm: input, forget, candidate, output
         for i in range(n):
-            c[i] = _sigmoid(gx[n + i] + gh[n + i]) * c[i] + _sigmoid(gx[i] + gh[i]) * _tanh(
-                gx[2 * n + i] + gh[2 * n + i]
-            )
+            c[i] = sigmoid(gx[n + i] + gh[n + i]) * c[i] + sigmoid(gx[i] + gh[i]) * tanh(gx[2 * n + i] + gh[2 * n + i])
         for i in range(n):
-            h[i] = _sigmoid(gx[3 * n + i] + gh[3 * n + i]) * _tanh(c[i])
+            h[i] = sigmoid(gx[3 * n + i] + gh[3 * n + i]) * tanh(c[i])
     elif code == 1:  # gru: reset, update, candidate
         for i in range(n):
-            new = _tanh(gx[2 * n + i] + _sigmoid(gx[i] + gh[i]) * gh[2 * n + i])
-            update = _sigmoid(gx[n + i] + gh[n + i])
+            new = tanh(gx[2 * n + i] + sigmoid(gx[i] + gh[i]) * gh[2 * n + i])
+            update = sigmoid(gx[n + i] + gh[n + i])
             h[i] = (np.float32(1.0) - update) * new + update * h[i]
     else:
         for i in range(n):
-            h[i] = _tanh(gx[i] + gh[i])
+            h[i] = tanh(gx[i] + gh[i])
 
 
 @jit()

@@ -28,6 +28,9 @@ class DecoderOptions:
     blank_ceiling: float = 0.98  # steps whose blank is likelier than this (0 to 1) extend nothing
     token_floor: float = -7.0  # tokens less likely than this (natural log) do not extend a hypothesis
     beam_range: float = 14.0  # hypotheses worse than the best one by more than this (natural log) are given up
+    second_share: float = 0.5  # of the second language model, where there is one, in a word's log probability (0 to 1)
+    second_most: int = 24  # likeliest hypotheses that it is asked about; of what is less likely it says nothing
+    second_range: float = 8.0  # nor of hypotheses worse than the best one by more than this (natural log)
 
     def __post_init__(self) -> None:
         if self.method not in ("greedy", "beam"):
@@ -40,6 +43,10 @@ class DecoderOptions:
             raise ConfigError(f"beam {self.beam}: at most 10000 hypotheses can be kept")
         if not 0 < self.blank_ceiling <= 1:
             raise ConfigError(f"blank_ceiling {self.blank_ceiling}: must be above 0 and at most 1")
+        if not 0 <= self.second_share <= 1 or self.second_most < 1:
+            raise ConfigError(
+                f"second_share {self.second_share}: must be from 0 to 1; second_most {self.second_most}: at least 1"
+            )
         if not self.beam_range > 0:
             raise ConfigError(f"beam_range {self.beam_range}: must be above 0")
 

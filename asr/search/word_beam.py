@@ -21,9 +21,12 @@ from asr.search.decoder import DecoderOptions, HeardWord, Reading
 from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
+from asr.search.second_kernel import make_memories
+from asr.search.second_lm import SecondOpinion
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
 from asr.search.word_state import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search.word_weighing import weigh_last
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
@@ -31,6 +34,7 @@ _ASKED = 1 << 13  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
 _NO_LM = LanguageModel.empty()
+_MEMORIES = 96  # texts that the second language model remembers at once
 _Sound = tuple[int, int, float]  # number of its word, first step, log probability at the peak
 # Words after a node, and the sounds after a mark, their words counted from the node on.
 _Rest = tuple[tuple[int, ...], tuple[_Sound, ...]]
@@ -46,6 +50,7 @@ class WordBeamDecoder:
         lm: the word language model that the tree was built with.
         pronounce: gives the pronunciations of hot words.
         recombine: of texts with the same future, follow only the likeliest.
+        second: a recurrent language model, which is asked about the likeliest texts before they are settled.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class WordBeamDecoder:
         lm: LanguageModel | None = None,
         pronounce: Pronounce | None = None,
         recombine: bool = True,
+        second: SecondOpinion | None = None,
     ) -> None:
         self._options, self._tokens, self._tree, self._lm = options, tokens, tree, lm
         self._pronounce = pronounce
@@ -76,9 +82,11 @@ class WordBeamDecoder:
                     options.beam_range,
                     math.log(options.blank_ceiling) if options.blank_ceiling < 1 else math.inf,
                     _SLACK,
+                    options.second_share,
+                    options.second_range,
                 ]
             ),
-            switches=np.array([recombine, keep, _FEW], dtype=np.int64),
+            switches=np.array([recombine, keep, _FEW, options.second_most], dtype=np.int64),
             nodes=np.recarray(room, dtype=NODE),
             alternatives=np.recarray((2 * room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
             marks=np.recarray(2 * room, dtype=MARK),
@@ -105,6 +113,9 @@ class WordBeamDecoder:
             hot=self._hot.arrays,
             lm=(lm or _NO_LM).arrays,
             has_lm=lm is not None,
+            gains=np.zeros(room),
+            second=make_memories(second, _MEMORIES),
+            has_second=second is not None,
         )
         self._known_table = ArrayTable(self._search)
         self._begin(-1, 0.0, -math.inf)
@@ -148,7 +159,7 @@ class WordBeamDecoder:
         s.counts[:] = 0
         s.counts[[core.HYPOTHESES, core.NODES]] = 1
         s.counts[core.LAST_SOUND] = -1
-        nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 0.0)
+        nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 1, -1, 0.0)
         h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, 0)
         self._settled: list[HeardWord] = []
         self._read_last = 0
@@ -173,7 +184,7 @@ class WordBeamDecoder:
         nodes = int(counts[core.NODES]) + steps * beam * core.NODES_PER_STEP
         marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
         if nodes > len(s.nodes):
-            s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes))
+            s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes), gains=_longer(s.gains, nodes))
         if marks > len(s.marks):
             s = s._replace(marks=_longer(s.marks, marks), sounds=_longer(s.sounds, marks))
             if s.switches[core.KEEP]:
@@ -236,6 +247,8 @@ class WordBeamDecoder:
         not settled yet.
         """
         s = self._search
+        if s.has_second:
+            weigh_last(self._table())
         h = np.asarray(s.hypotheses)[: int(s.counts[core.HYPOTHESES])]
         keys = np.asarray(s.nodes)["key"][h["node"]]
         # What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those

@@ -143,6 +143,7 @@ def _new_node(s: Search, before: int, word: int, bonus: float, context: int) -> 
     nodes.before[node], nodes.word[node], nodes.depth[node] = before, word, nodes.depth[before] + 1
     nodes.key[node] = mix(nodes.key[before], word)
     nodes.bonus[node], nodes.context[node] = bonus, context
+    nodes.weighed[node], nodes.memory[node] = 0, -1
     return node
 
 

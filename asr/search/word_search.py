@@ -47,6 +47,7 @@ from asr.search.word_state import (
     Search,
 )
 from asr.search.word_table import clear_table, fill_slot, find_slot
+from asr.search.word_weighing import weigh
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
@@ -108,6 +109,8 @@ def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int) -> None:
     for t in range(len(rows)):
         _step(s, rows[t])
         if s.counts[STEPS] % settle_every == 0:
+            if s.has_second:
+                weigh(s)
             settle(s, s.counts[STEPS] - max_delay)
     s.counts[BEST] = shown_hypothesis(s)
     s.counts[SHARED] = shared_depth(s)

@@ -88,8 +88,10 @@ def _compact_nodes(s: Search, depth: int) -> None:
     for node in range(s.counts[NODES]):
         if place[node] < 0:
             continue
-        if place[node] == 0 and not root:
-            continue  # its place is the root's already
+        if place[node] == 0 and not root:  # its place is the root's already
+            if nodes.memory[0] < 0:
+                nodes.memory[0] = nodes.memory[node]
+            continue
         if place[node] > 0:
             kept += 1
             place[node] = kept

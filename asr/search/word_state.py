@@ -8,6 +8,7 @@ import numpy as np
 
 from asr.lm.lookup import LmArrays
 from asr.search.lexicon_tree import TreeArrays
+from asr.search.second_kernel import Memories
 
 NODES_PER_STEP, MARKS_PER_STEP = 2, 3  # new ones, times the beam, at most
 ALTERNATIVES = 4  # remembered of each mark
@@ -20,9 +21,9 @@ HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST
 )
 COUNTS = 12
 # Places in `Search.weights`.
-ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING, SLACK = range(7)
+ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING, SLACK, SECOND_SHARE, SECOND_RANGE = range(9)
 # Places in `Search.switches`.
-RECOMBINE, KEEP, FEW = range(3)
+RECOMBINE, KEEP, FEW, SECOND_MOST = range(4)
 
 
 NODE = np.dtype(  # the words so far; node 0 is the root: all words before it are settled
@@ -32,7 +33,9 @@ NODE = np.dtype(  # the words so far; node 0 is the root: all words before it ar
         ("depth", np.int32),  # number of words since the utterance began
         ("context", np.int32),  # what the language model remembers: its state, or -1
         ("key", np.uint64),  # hash of the words, by which equal texts are found
-        ("bonus", np.float64),  # what the language model and the hot words add
+        ("weighed", np.int32),  # 1 if the second language model has spoken of the last word
+        ("memory", np.int32),  # the row of what that model remembers of the words, or -1
+        ("bonus", np.float64),  # what the language models and the hot words add
     ],
     align=True,
 )
@@ -125,8 +128,8 @@ class Search(NamedTuple):
     """All of a decoder's state, and what it reads."""
 
     counts: np.ndarray  # int64 (COUNTS,)
-    weights: np.ndarray  # float64 (7,)
-    switches: np.ndarray  # int64 (3,)
+    weights: np.ndarray  # float64 (9,)
+    switches: np.ndarray  # int64 (4,)
     nodes: Rows  # NODE (n,)
     alternatives: Rows  # ALTERNATIVE (m or 1, ALTERNATIVES): of each mark
     marks: Rows  # MARK (m,)
@@ -153,3 +156,6 @@ class Search(NamedTuple):
     hot: HotArrays
     lm: LmArrays
     has_lm: bool
+    gains: np.ndarray  # float64, as long as nodes: working memory
+    second: Memories
+    has_second: bool

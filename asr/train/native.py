@@ -78,11 +78,18 @@ def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
     for norm, cell in zip(model.norms, model.cells, strict=True):
         assert isinstance(norm, nn.LayerNorm)
         assert isinstance(cell, nn.LSTM)
-        weights = [getattr(cell, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        z = _Layer.apply(z, norm.weight, norm.bias, *weights, _mask(model, batch))  # type: ignore[no-untyped-call]
+        z = _Layer.apply(z, norm.weight, norm.bias, *_weights(cell), _mask(model, batch))  # type: ignore[no-untyped-call]
         inner.append(z)
     last: Tensor = _Norm.apply(z, model.norm.weight, model.norm.bias)  # type: ignore[no-untyped-call]
     return _linear(last, model.output.weight, model.output.bias).transpose(0, 1), inner
+
+
+def lstm_layer(z: Tensor, norm: nn.LayerNorm, cell: nn.LSTM, last_norm: nn.LayerNorm) -> Tensor:
+    """``last_norm(z + cell(norm(z)))`` of ``(S, B, width)`` bfloat16, from a state of zeros."""
+    ones = torch.ones(z.shape[1], z.shape[2])
+    z = _Layer.apply(z, norm.weight, norm.bias, *_weights(cell), ones)  # type: ignore[no-untyped-call]
+    last: Tensor = _Norm.apply(z, last_norm.weight, last_norm.bias)  # type: ignore[no-untyped-call]
+    return last
 
 
 def ctc(logits: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -96,6 +103,10 @@ def ctc(logits: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) 
     """
     loss: Tensor = _Ctc.apply(logits, steps, targets, target_lengths)  # type: ignore[no-untyped-call]
     return loss
+
+
+def _weights(cell: nn.LSTM) -> list[Tensor]:
+    return [getattr(cell, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

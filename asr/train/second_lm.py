@@ -1,0 +1,191 @@
+"""Training of the recurrent language model on running text: what ``asr lm train`` does."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.errors import ConfigError, DataError
+from asr.lm.text import WordNumbers, number_text, read_chunks
+from asr.search.second_lm import SecondLm
+from asr.train.second_lm_network import SecondNetwork
+
+_SENTENCE_MARKS = (1, 2)  # among the numbers of a text
+_SHOWN = 50  # steps from one report to the next
+_SAVED_S = 240.0  # from one checkpoint to the next
+
+
+@dataclass(frozen=True)
+class SecondLmOptions:
+    """The model's shape and how to train it."""
+
+    words: int = 24_574  # most frequent ones of the vocabulary; with the unknown word and the start, three bands
+    frequent: tuple[int, int] = (2_048, 6_144)  # words of the first two bands; the others are in the third
+    widths: tuple[int, int, int] = (256, 128, 64)  # of the bands' vectors: most of the file
+    units: int = 384  # of the LSTM; a native kernel needs a multiple of 32
+    lines: int = 128  # texts in a step
+    length: int = 40  # words of each: as many as a long utterance has
+    steps: int = 8_000  # in all; the learning rate falls to zero at the last
+    learning_rate: float = 2e-3  # its peak
+    warmup_steps: int = 100  # it rises from zero over these
+    decay: float = 0.9  # last share of the steps, over which it falls to zero
+    average_decay: float = 0.995  # running average of the weights, which is what is kept
+    kernels: Literal["torch", "native"] = "torch"  # native: ours, in C, for CPUs with AMX or AVX-512 BF16
+    seed: int = 5  # of the initial weights and of the texts' order
+
+    def __post_init__(self) -> None:
+        if self.words <= sum(self.frequent):
+            raise ConfigError(f"a recurrent language model needs more than {sum(self.frequent)} words")
+
+
+@dataclass(frozen=True)
+class RunningText:
+    """A text as numbers."""
+
+    words: np.ndarray  # uint16 (n,), without marks of sentences: utterances run across them
+    starts: np.ndarray  # int64: where sentences begin
+
+    def line(self, at: int, length: int) -> np.ndarray:
+        """Words from the start of a sentence on."""
+        first = int(self.starts[at])
+        return self.words[first : first + length]
+
+
+def read_text(path: Path, vocabulary: dict[str, int], unknown: int) -> RunningText:
+    """The words of a text file, plain or compressed, and where its sentences begin."""
+    numbers, table = WordNumbers(), np.zeros(0, dtype=np.uint16)
+    words, starts, count = [np.zeros(0, dtype=np.uint16)], [np.zeros(0, dtype=np.int64)], 0
+    for chunk in read_chunks(path):
+        text = number_text(chunk, numbers)
+        fresh = [vocabulary.get(word, unknown) for word in numbers.words[len(table) :]]
+        table = np.concatenate([table, np.array(fresh, dtype=np.uint16)])
+        spoken = ~np.isin(text, _SENTENCE_MARKS)
+        starts.append(count + np.cumsum(spoken)[text == 1])
+        words.append(table[text[spoken]])
+        count += len(words[-1])
+    return RunningText(np.concatenate(words), np.concatenate(starts))
+
+
+class SecondLmTrainer:
+    """One run, resumable from the checkpoint beside its output."""
+
+    def __init__(self, output: Path, texts: Sequence[Path], words: Sequence[str], options: SecondLmOptions) -> None:
+        self.output, self.options = output, options
+        self.words = tuple(words[: options.words])
+        if len(self.words) < options.words:
+            raise DataError(f"the vocabulary has {len(words)} words, the model is to know {options.words}")
+        self.unknown = options.words
+        vocabulary = {word: number for number, word in enumerate(self.words)}
+        self.texts = [read_text(path, vocabulary, self.unknown) for path in texts]
+        lengths = np.array([len(text.words) if len(text.starts) else 0 for text in self.texts], dtype=np.float64)
+        if not lengths.sum() > options.length:
+            raise DataError("the texts hold no words to learn from")
+        self.shares = lengths / lengths.sum()
+        torch.manual_seed(options.seed)
+        first, second = options.frequent
+        sizes = (first, second, options.words + 2 - first - second)
+        self.model = SecondNetwork(sizes, options.widths, options.units)
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        matrices = [self.model.cell.weight_ih_l0, self.model.cell.weight_hh_l0]
+        others = [p for p in self.model.parameters() if all(p is not matrix for matrix in matrices)]
+        rate = options.learning_rate
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        ]
+        self.step = 0
+        self.checkpoint = output.with_name(output.name + ".checkpoint.pt")
+        if self.checkpoint.exists():
+            self._resume()
+
+    def run(self, report: Callable[[str], None] = print) -> SecondLm:
+        """Train to the end and write the model."""
+        options = self.options
+        report(f"{sum(len(t.words) for t in self.texts):,} words of text; step {self.step} of {options.steps}")
+        saved_at = shown_at = time.monotonic()
+        total = count = 0.0
+        while self.step < options.steps:
+            total += self._train_step()
+            count += 1
+            self.step += 1
+            now = time.monotonic()
+            if self.step % _SHOWN == 0:
+                speed = count * options.lines * options.length / (now - shown_at)
+                report(f"step {self.step}: perplexity {math.exp(total / count):.1f}, {speed:,.0f} words a second")
+                total, count, shown_at = 0.0, 0.0, now
+            if now - saved_at > _SAVED_S:
+                self._save()
+                saved_at = now
+        model = self._finished()
+        model.save(self.output)
+        self.checkpoint.unlink(missing_ok=True)
+        return model
+
+    def _finished(self) -> SecondLm:
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        model = self.model.finished(self.words)
+        self.model.load_state_dict(before)
+        return model
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Words and the words before them, ``(length, lines)`` each. What a short text lacks is the unknown word."""
+        o = self.options
+        rng = np.random.default_rng((o.seed, self.step))
+        rows = np.full((o.lines, o.length), self.unknown, dtype=np.int64)
+        for row, at in zip(rows, rng.choice(len(self.texts), o.lines, p=self.shares), strict=True):
+            text = self.texts[at]
+            line = text.line(int(rng.integers(len(text.starts))), o.length)
+            row[: len(line)] = line
+        words = torch.from_numpy(rows.T.copy())
+        return words, torch.cat([torch.full((1, o.lines), self.unknown + 1), words[:-1]])
+
+    def _train_step(self) -> float:
+        o = self.options
+        words, before = self._batch()
+        rate = o.learning_rate * min(1.0, (self.step + 1) / o.warmup_steps)
+        rate *= min(1.0, (1 - self.step / o.steps) / o.decay)
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+            group["lr"] = rate
+        hidden = self.model.hidden(before, o.kernels)
+        loss = self.model.surprise(hidden.reshape(-1, o.units), words.flatten()).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        decay = min(o.average_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        return float(loss.detach())
+
+    def _save(self) -> None:
+        part = self.checkpoint.with_suffix(".part")
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "step": self.step,
+        }
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)  # a crash leaves the old one whole
+
+    def _resume(self) -> None:
+        try:
+            saved = torch.load(self.checkpoint, weights_only=True)
+            self.model.load_state_dict(saved["model"])
+        except (RuntimeError, KeyError, EOFError) as error:
+            raise ConfigError(f"{self.checkpoint} is of another model or damaged: delete it to begin anew") from error
+        self.average, self.step = saved["average"], saved["step"]
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
