@@ -18,7 +18,7 @@ from asr.search.words import Calibration, features
 from asr.text.score import ErrorCount, count_word_errors, right_words
 
 # The weights, how far the first trial of each goes, and where trials stop.
-_STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4)}
+_STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4), "second_share": (0.2, 0.04)}
 _RIDGE = 1e-3  # keeps the fit of confidences finite where words are all right
 BINS = 10
 BEAMS = (8, 16, 32, 64, 128)
@@ -64,23 +64,24 @@ def tune_weights(
         start: where to begin; beam and other options stay as they are.
         report: told of every trial, with its word error rate.
     """
+    weights = [name for name in _STEPS if name != "second_share" or recognizer.bundle.second_lm is not None]
     tried: dict[tuple[float, ...], float] = {}
 
     def rate(options: DecoderOptions) -> float:
-        key = tuple(getattr(options, name) for name in _STEPS)
+        key = tuple(getattr(options, name) for name in weights)
         if key not in tried:
             tried[key] = word_errors(recognizer, emissions, options).rate
             report(options, tried[key])
         return tried[key]
 
     best, least = start, rate(start)
-    steps = {name: first for name, (first, _) in _STEPS.items()}
-    while any(steps[name] >= last for name, (_, last) in _STEPS.items()):
+    steps = {name: _STEPS[name][0] for name in weights}
+    while any(steps[name] >= _STEPS[name][1] for name in weights):
         before = least
-        for name in _STEPS:
+        for name in weights:
             for sign in (1, -1):
                 value = round(getattr(best, name) + sign * steps[name], 4)
-                while name != "alpha" or value > 0:
+                while _possible(name, value):
                     trial = replace(best, **{name: value})
                     if rate(trial) >= least:
                         break
@@ -89,6 +90,10 @@ def tune_weights(
         if least == before:
             steps = {name: step / 2 for name, step in steps.items()}
     return best, least
+
+
+def _possible(name: str, value: float) -> bool:
+    return not (name == "alpha" and value <= 0) and not (name == "second_share" and not 0 < value <= 1)
 
 
 @dataclass(frozen=True)

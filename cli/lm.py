@@ -62,6 +62,9 @@ def add_arguments(commands: Any) -> None:
     train.add_argument(
         "--vocabulary", type=Path, required=True, metavar="FILE", help="a word a line, the most frequent first"
     )
+    train.add_argument(
+        "--words", type=int, default=24_574, metavar="N", help="of that vocabulary at most so many (default: 24574)"
+    )
     train.add_argument("--steps", type=int, default=8_000, metavar="N", help="of 5,120 words each (default: 8000)")
     train.add_argument(
         "--kernels",
@@ -108,16 +111,14 @@ def run_build(options: argparse.Namespace) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train a recurrent model and write it."""
-    from asr.errors import ConfigError, DataError
+    from asr.errors import DataError
     from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
 
-    if options.steps < 1:
-        raise ConfigError("--steps is a number from 1")
     try:
         words = options.vocabulary.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {options.vocabulary}: {error}. It must be text, a word a line") from error
-    settings = SecondLmOptions(steps=options.steps, kernels=options.kernels)
+    settings = SecondLmOptions(words=options.words, steps=options.steps, kernels=options.kernels)
     report = timed_report()
     SecondLmTrainer(options.output, options.text, words, settings).run(report)
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")

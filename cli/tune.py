@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
             if seconds > 60 * options.minutes:
                 break
             emissions.append(Emission(recognizer.emissions(samples), utterances[index].text))
+    second = recognizer.bundle.second_lm is not None
     start = replace(recognizer.bundle.decoding, method="beam")
     if options.beam is not None:
         start = replace(start, beam=options.beam)
@@ -60,12 +61,15 @@ def run(options: argparse.Namespace) -> int:
 
     def report(trial: asr.DecoderOptions, rate: float) -> None:
         bar.update()
-        tqdm.write(f"{trial.alpha:6.2f} {trial.beta:6.2f} {trial.oov_penalty:6.2f} {100 * rate:8.2f}")
+        shown = (trial.alpha, trial.beta, trial.oov_penalty, *((trial.second_share,) if second else ()))
+        tqdm.write(" ".join(f"{weight:6.2f}" for weight in shown) + f" {100 * rate:8.2f}")
 
-    print(f"{len(emissions)} utterances, beam {start.beam}\n alpha   beta    oov    WER %")
+    names = " alpha   beta    oov  share" if second else " alpha   beta    oov"
+    print(f"{len(emissions)} utterances, beam {start.beam}\n{names}    WER %")
     best, rate = tune_weights(recognizer, emissions, start, report)
     bar.close()
-    print(f"best: alpha {best.alpha}, beta {best.beta}, oov_penalty {best.oov_penalty}: WER {100 * rate:.2f} %\n")
+    also = f", second_share {best.second_share}" if second else ""
+    print(f"best: alpha {best.alpha}, beta {best.beta}, oov_penalty {best.oov_penalty}{also}: WER {100 * rate:.2f} %\n")
     if options.beam is None:
         trials = try_beams(recognizer, emissions, best, recognizer.step_s)
         best = replace(best, beam=choose_beam(trials))

@@ -71,7 +71,7 @@ class SecondLm:
     @property
     def units(self) -> int:
         """Of the LSTM."""
-        return self.arrays.norm.shape[1]
+        return int(self.arrays.norm.shape[1])
 
     @classmethod
     def of_parameters(cls, words: Sequence[str], values: dict[str, Array]) -> SecondLm:
@@ -95,7 +95,9 @@ class SecondLm:
             return Band(matrix(f"words.{i}", f"bias.{i}"), matrix(f"inputs.{i}"), matrix(f"outputs.{i}"))
 
         arrays = SecondArrays(
-            *map(band, range(BANDS)),
+            first=band(0),
+            second=band(1),
+            third=band(2),
             bands=matrix("bands", "bands.bias"),
             norm=stored["norm.first"],
             last_norm=stored["norm.last"],

@@ -7,6 +7,8 @@ that follows from them. A memory is made for a text only when what comes after i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from asr.compiler import inner, jit
@@ -45,23 +47,23 @@ def weigh(s: Search) -> None:
         floor = max(floor, nth_greatest(s.ranks, count, most))
     for row in range(len(s.second.taken)):
         s.second.taken[row] = 0
-    for node in range(found):
-        place[node] = 0
-        if nodes.memory[node] >= 0:
-            s.second.taken[nodes.memory[node]] = 1
+    for n in range(found):
+        place[n] = 0
+        if nodes.memory[n] >= 0:
+            s.second.taken[nodes.memory[n]] = 1
     for i in range(count):
-        node = np.int64(h.node[i])
+        node: Any = np.int64(h.node[i])
         while h.score[i] >= floor and node > 0 and place[node] == 0 and nodes.weighed[node] == 0:
             place[node] = 1
             node = np.int64(nodes.before[node])
     gains[0] = 0.0
-    for node in range(1, found):  # each after the one before it
+    for n in range(1, found):  # each after the one before it
         gain = 0.0
-        if place[node] == 1 and nodes.weighed[node] == 0:
-            gain = _gain(s, node)
-            nodes.weighed[node] = 1
-        gains[node] = gains[nodes.before[node]] + gain
-        nodes.bonus[node] += gains[node]
+        if place[n] == 1 and nodes.weighed[n] == 0:
+            gain = _gain(s, n)
+            nodes.weighed[n] = 1
+        gains[n] = gains[nodes.before[n]] + gain
+        nodes.bonus[n] += gains[n]
     for i in range(count):
         h.score[i] += gains[h.node[i]]
     # Whichever text is settled next, its memory must not be lost with those before it.
@@ -95,7 +97,7 @@ def _unknown(s: Search) -> int:
 
 
 @_inner
-def _need_memory(s: Search, node: int) -> bool:
+def _need_memory(s: Search, node: Any) -> bool:
     """Make the memory of a text, and of those before it that lack one. Whether there was room."""
     nodes = s.nodes
     while nodes.memory[node] < 0:

@@ -20,6 +20,7 @@ from asr.search.second_lm import SecondLm
 from asr.train.second_lm_network import SecondNetwork
 
 _SENTENCE_MARKS = (1, 2)  # among the numbers of a text
+_MOST_WORDS = 65_534  # beside two special ones, in 16 bits
 _SHOWN = 50  # steps from one report to the next
 _SAVED_S = 240.0  # from one checkpoint to the next
 
@@ -28,8 +29,7 @@ _SAVED_S = 240.0  # from one checkpoint to the next
 class SecondLmOptions:
     """The model's shape and how to train it."""
 
-    words: int = 24_574  # most frequent ones of the vocabulary; with the unknown word and the start, three bands
-    frequent: tuple[int, int] = (2_048, 6_144)  # words of the first two bands; the others are in the third
+    words: int = 24_574  # most frequent ones of the vocabulary, a twelfth and a quarter of them in the first two bands
     widths: tuple[int, int, int] = (256, 128, 64)  # of the bands' vectors: most of the file
     units: int = 384  # of the LSTM; a native kernel needs a multiple of 32
     lines: int = 128  # texts in a step
@@ -43,8 +43,10 @@ class SecondLmOptions:
     seed: int = 5  # of the initial weights and of the texts' order
 
     def __post_init__(self) -> None:
-        if self.words <= sum(self.frequent):
-            raise ConfigError(f"a recurrent language model needs more than {sum(self.frequent)} words")
+        if min(self.words, self.steps, self.lines, self.length) < 1:
+            raise ConfigError("words, steps, lines and length must be at least 1")
+        if self.words > _MOST_WORDS:
+            raise ConfigError(f"a recurrent language model can know at most {_MOST_WORDS:,} words")
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ class SecondLmTrainer:
     def __init__(self, output: Path, texts: Sequence[Path], words: Sequence[str], options: SecondLmOptions) -> None:
         self.output, self.options = output, options
         self.words = tuple(words[: options.words])
-        if len(self.words) < options.words:
-            raise DataError(f"the vocabulary has {len(words)} words, the model is to know {options.words}")
-        self.unknown = options.words
+        if not self.words:
+            raise DataError("the vocabulary has no words")
+        self.unknown = len(self.words)
         vocabulary = {word: number for number, word in enumerate(self.words)}
         self.texts = [read_text(path, vocabulary, self.unknown) for path in texts]
         lengths = np.array([len(text.words) if len(text.starts) else 0 for text in self.texts], dtype=np.float64)
@@ -91,12 +93,13 @@ class SecondLmTrainer:
             raise DataError("the texts hold no words to learn from")
         self.shares = lengths / lengths.sum()
         torch.manual_seed(options.seed)
-        first, second = options.frequent
-        sizes = (first, second, options.words + 2 - first - second)
+        first, second = max(1, len(self.words) // 12), max(1, len(self.words) // 4)
+        sizes = (first, second, len(self.words) + 2 - first - second)
         self.model = SecondNetwork(sizes, options.widths, options.units)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        matrices = [self.model.cell.weight_ih_l0, self.model.cell.weight_hh_l0]
-        others = [p for p in self.model.parameters() if all(p is not matrix for matrix in matrices)]
+        named = dict(self.model.named_parameters())
+        matrices = [named.pop(f"cell.weight_{part}_l0") for part in ("ih", "hh")]
+        others = list(named.values())
         rate = options.learning_rate
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),

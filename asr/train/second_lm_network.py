@@ -41,12 +41,16 @@ class SecondNetwork(nn.Module):
         with torch.no_grad():
             self.bands.weight.zero_()
             self.bands.bias.fill_(_RARER)
-            nn.init.normal_(self.cell.weight_ih_l0, std=1 / math.sqrt(3 * units))
-            for part in self.cell.weight_hh_l0.chunk(4):
-                nn.init.orthogonal_(part)
-            self.cell.bias_hh_l0.zero_()
-            self.cell.bias_ih_l0.zero_()
-            self.cell.bias_ih_l0[units : 2 * units] = 1.0  # a forget gate that starts open lets gradients reach far
+            for name, value in self.cell.named_parameters():
+                if name.startswith("weight_ih"):
+                    nn.init.normal_(value, std=1 / math.sqrt(3 * units))
+                elif name.startswith("weight_hh"):
+                    for part in value.chunk(4):
+                        nn.init.orthogonal_(part)
+                else:
+                    value.zero_()
+                    if name.startswith("bias_ih"):  # a forget gate that starts open lets gradients reach far back
+                        value[units : 2 * units] = 1.0
 
     def hidden(self, numbers: Tensor, kernels: Literal["torch", "native"] = "torch") -> Tensor:
         """What the layer gives after each word, ``(length, lines, units)``, for numbers ``(length, lines)`` int64."""
@@ -73,7 +77,7 @@ class SecondNetwork(nn.Module):
         band = torch.bucketize(numbers, torch.tensor(self.ends), right=True)
         own = near.gather(1, numbers.clamp_max(self.ends[0] - 1)[:, None])[:, 0]
         shared = bands.gather(1, (band - 1).clamp_min(0)[:, None])[:, 0]
-        surprise = total - torch.where(band == 0, own, shared)
+        surprise: Tensor = total - torch.where(band == 0, own, shared)
         for k in range(1, BANDS):
             at = (band == k).nonzero().squeeze(1)
             within = F.cross_entropy(self._scores(hidden[at], k), numbers[at] - self.ends[k - 1], reduction="none")
@@ -82,8 +86,9 @@ class SecondNetwork(nn.Module):
 
     def _scores(self, hidden: Tensor, band: int) -> Tensor:
         dtype = hidden.dtype
-        out = F.linear(F.linear(hidden, self.outputs[band].to(dtype)), self.words[band].to(dtype))
-        return out.float() + self.bias[band]
+        vectors = F.linear(hidden, self.outputs[band].to(dtype))
+        scores: Tensor = F.linear(vectors, self.words[band].to(dtype)).float() + self.bias[band]
+        return scores
 
     def finished(self, words: Sequence[str]) -> SecondLm:
         """The model that recognition takes."""

@@ -33,7 +33,7 @@ import make_word_pieces
 import tomli_w
 from asr.cli.main import main as asr_command
 
-from asr.bundle import G2P_FILE, LEXICON_FILE, LM_FILE
+from asr.bundle import G2P_FILE, LEXICON_FILE, LM_FILE, SECOND_LM_FILE
 from asr.errors import AsrError, ConfigError
 from asr.options import from_table, read_tables
 from asr.train.config import find_paths
@@ -61,6 +61,8 @@ class Text:
     order: int = 3  # longest n-gram
     megabytes: float = 19.9  # of the language model
     phonemes: int = 7_000_000  # of each text, for the phoneme trigram
+    second_steps: int = 0  # of the recurrent language model's training, 5,120 words each; 0: no such model
+    second_kernels: str = "torch"  # for that: "native" is faster on CPUs with AMX or AVX-512 BF16
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Maker:
             ("pieces", self.make_pieces, recipe.text.pieces),
             ("phone_lm", self.make_phone_lm, recipe.text.phonemes),
             ("lm", self.make_lm, [recipe.text.order, recipe.text.megabytes]),
+            ("second_lm", self.make_second_lm, [recipe.text.second_steps]),
             ("noise", self.make_noise, [speech.noise_minutes, _identity(self.noise)]),
             ("coded", self.make_coded, speech.coded),
         ]
@@ -225,6 +228,15 @@ class Maker:
         size = "--order", text.order, "--megabytes", text.megabytes
         run_asr("lm", "build", self.output / LM_FILE, *self.clean_texts, *size, "--vocabulary", vocabulary)
 
+    def make_second_lm(self) -> None:
+        """What the search asks beside it."""
+        text, target = self.recipe.text, self.output / SECOND_LM_FILE
+        target.unlink(missing_ok=True)
+        if text.second_steps:
+            settings = "--steps", text.second_steps, "--kernels", text.second_kernels
+            vocabulary = self.output / "text" / "vocabulary.txt"
+            run_asr("lm", "train", target, *self.clean_texts, "--vocabulary", vocabulary, *settings)
+
     def make_noise(self) -> None:
         """Lines in which nothing is said."""
         if minutes := self.recipe.speech.noise_minutes:
@@ -285,8 +297,9 @@ class Maker:
         model = self.output / "model"
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(self.output / self.recipe.stages[-1].name / "model", model)
-        for name in (LEXICON_FILE, G2P_FILE, LM_FILE):
-            shutil.copyfile(self.output / name, model / name)
+        for name in (LEXICON_FILE, G2P_FILE, LM_FILE, SECOND_LM_FILE):
+            if (self.output / name).exists():
+                shutil.copyfile(self.output / name, model / name)
 
     def tune(self) -> None:
         """The search's weights and the words' confidences."""
