@@ -1,7 +1,8 @@
 """The recurrent language model's arithmetic: its memory after one more word, and how likely a word is.
 
 Integer sums and plain loops, as in `asr.network.quantized_kernel`. What has been worked out for a memory is kept with
-it: the vectors that come out of it, and the sums of probabilities that were asked for.
+it: the vectors that come out of it, and the sums of probabilities that were asked for. Every call of a function is
+compiled into the one that calls it, so there are few.
 """
 
 from __future__ import annotations
@@ -13,13 +14,25 @@ import numpy as np
 
 from asr.compiler import inner
 from asr.network.quantized_kernel import exp, sigmoid, tanh
-from asr.search.second_lm import BANDS, Band, Matrix, SecondArrays, SecondOpinion
+from asr.search.second_lm import (
+    BANDS,
+    FROM_INPUT,
+    FROM_MEMORY,
+    INPUTS,
+    NAMES,
+    OTHERS,
+    OUTPUTS,
+    WORDS,
+    SecondArrays,
+    SecondOpinion,
+)
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
 
 _INPUT_PEAK = np.float32(127)
 _EPSILON = np.float32(1e-5)  # of layer normalisation, as in torch
+_ROWS, _COLUMNS = 2, 3  # in `SecondArrays.shapes`
 
 
 class Memories(NamedTuple):
@@ -31,83 +44,76 @@ class Memories(NamedTuple):
     cell: np.ndarray  # float32 (rows, units)
     hidden: np.ndarray  # int16 (rows, units): times its scale
     hidden_scale: np.ndarray  # float32 (rows,)
-    first: np.ndarray  # int16 (rows, width of the first band): what comes out for it, times its scale
-    second: np.ndarray  # int16 (rows, width)
-    third: np.ndarray  # int16 (rows, width)
+    out: np.ndarray  # int16 (rows, BANDS, widest): what comes out for each band, times its scale
     out_scale: np.ndarray  # float32 (rows, BANDS)
-    band_scores: np.ndarray  # float32 (rows, BANDS): of the second and third, in the first sum
-    sums: np.ndarray  # float64 (rows, BANDS): log of the sums; positive infinity if not asked for yet
+    shares: np.ndarray  # float32 (rows, BANDS): scores of the second and third band in the first sum
+    sums: np.ndarray  # float64 (rows, BANDS): log of the sums; infinity if not asked for yet
     taken: np.ndarray  # uint8 (rows,)
     vector: np.ndarray  # float32 (units,)
     integers: np.ndarray  # int16 (units,)
-    from_input: np.ndarray  # float32 (4 * units,)
-    from_memory: np.ndarray  # float32 (4 * units,)
+    gates: np.ndarray  # float32 (2, 4 * units): by the input, by the memory
     scores: np.ndarray  # float32 (words of the largest band, or the width of its vectors,)
 
 
 def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
     """Room for so many memories; without a model, the same arrays with nothing in them."""
-    if opinion is None:
-        none = Matrix(np.zeros((0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32))
-        band = Band(none, none, none)
-        model = SecondArrays(band, band, band, none, _rows(2, 0), _rows(2, 0), none, none)
-        ids, rest, rows = np.zeros(0, np.int32), 0.0, 0
-    else:
+    none = np.zeros(0, np.float32)
+    shapes = np.zeros((len(NAMES), 4), np.int64)
+    model = SecondArrays(np.zeros(0, np.int8), none, none, shapes, np.zeros((4, 0), np.float32))
+    ids, rest = np.zeros(0, np.int32), 0.0
+    if opinion is not None:
         model, ids, rest = opinion.model.arrays, opinion.ids, opinion.rest
-    units = model.norm.shape[1]
-    bands = (model.first, model.second, model.third)
-    outs = [np.zeros((rows, band.words.weight.shape[1]), np.int16) for band in bands]
+    else:
+        rows = 0
+    units, words = model.norms.shape[1], model.shapes[WORDS : WORDS + BANDS]
     return Memories(
         model,
         ids,
         np.array([rest]),
-        cell=_rows(rows, units),
+        cell=np.zeros((rows, units), np.float32),
         hidden=np.zeros((rows, units), np.int16),
         hidden_scale=np.zeros(rows, np.float32),
-        first=outs[0],
-        second=outs[1],
-        third=outs[2],
-        out_scale=_rows(rows, BANDS),
-        band_scores=_rows(rows, BANDS),
+        out=np.zeros((rows, BANDS, words[:, _COLUMNS].max()), np.int16),
+        out_scale=np.zeros((rows, BANDS), np.float32),
+        shares=np.zeros((rows, BANDS), np.float32),
         sums=np.zeros((rows, BANDS)),
         taken=np.zeros(rows, np.uint8),
         vector=np.zeros(units, np.float32),
         integers=np.zeros(units, np.int16),
-        from_input=np.zeros(4 * units, np.float32),
-        from_memory=np.zeros(4 * units, np.float32),
-        scores=np.zeros(max(max(band.words.weight.shape) for band in bands), np.float32),
+        gates=np.zeros((2, 4 * units), np.float32),
+        scores=np.zeros(words[:, _ROWS:].max(), np.float32),
     )
 
 
-def _rows(count: int, width: int) -> np.ndarray:
-    return np.zeros((count, width), np.float32)
-
-
 @_inner
-def _product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-def]
-    """``out = scale * x_scale * (weight @ x) + bias``; the sums are exact."""
-    for j in range(weight.shape[0]):
+def _product(model, matrix, x, x_scale, out):  # type: ignore[no-untyped-def]
+    """``out = scale * x_scale * (matrix @ x) + bias``; the sums are exact."""
+    first, first_row, rows, columns = model.shapes[matrix]
+    for j in range(rows):
+        row = model.weights[first + j * columns : first + (j + 1) * columns]
         total = np.int32(0)
-        for i in range(weight.shape[1]):
+        for i in range(len(row)):
             # The casts keep Numba from widening to 64 bits; LLVM makes one multiply-add of pairs of it.
-            total = np.int32(total + np.int32(np.int32(weight[j, i]) * np.int32(x[i])))
-        out[j] = np.float32(total) * (scale[j] * x_scale) + bias[j]
+            total = np.int32(total + np.int32(np.int32(row[i]) * np.int32(x[i])))
+        out[j] = np.float32(total) * (model.scale[first_row + j] * x_scale) + model.bias[first_row + j]
 
 
 @_inner
 def _to_integers(x, out):  # type: ignore[no-untyped-def]
     """Quantise a vector into ``out``; return its scale."""
-    peak = np.float32(1e-12)
-    for i in range(x.shape[0]):
-        peak = max(peak, abs(x[i]))
+    bits = x.view(np.int32)
+    highest = np.int32(0)
+    for i in range(x.shape[0]):  # without its sign, a float's bits are ordered as its value is
+        highest = max(highest, np.int32(bits[i] & np.int32(0x7FFFFFFF)))
+    peak = max(np.int32(highest).view(np.float32), np.float32(1e-12))
     inverse = _INPUT_PEAK / peak
-    for i in range(out.shape[0]):
+    for i in range(x.shape[0]):
         out[i] = np.int16(np.rint(x[i] * inverse))
     return peak / _INPUT_PEAK
 
 
 @_inner
-def _normalise(x, norm, out):  # type: ignore[no-untyped-def]
+def _normalise(x, weight, bias, out):  # type: ignore[no-untyped-def]
     """Layer normalisation."""
     count = np.float32(x.shape[0])
     mean = np.float32(0.0)
@@ -119,114 +125,110 @@ def _normalise(x, norm, out):  # type: ignore[no-untyped-def]
         variance += (x[i] - mean) * (x[i] - mean)
     inverse = np.float32(1.0) / np.float32(math.sqrt(variance / count + _EPSILON))
     for i in range(x.shape[0]):
-        out[i] = (x[i] - mean) * inverse * norm[0, i] + norm[1, i]
+        out[i] = (x[i] - mean) * inverse * weight[i] + bias[i]
 
 
 @_inner
-def _embed(words, inputs, word, m):  # type: ignore[no-untyped-def]
-    """A word's vector, as wide as the LSTM, into ``m.vector``."""
-    width = words.weight.shape[1]
-    for i in range(width):
-        m.integers[i] = np.int16(words.weight[word, i])
-    _product(inputs.weight, inputs.scale, inputs.bias, m.integers[:width], words.scale[word], m.vector)
+def _band_of(model, word):  # type: ignore[no-untyped-def]
+    """A word's band, and its number there."""
+    band = np.int64(0)
+    while word >= model.shapes[WORDS + band, _ROWS]:
+        word -= model.shapes[WORDS + band, _ROWS]
+        band += 1
+    return band, word
 
 
 @_inner
-def _out(outputs, m, scale, out):  # type: ignore[no-untyped-def]
-    """A band's vector of the layer's output, which stands in ``m.integers``; return its scale."""
-    width = len(outputs.scale)
-    _product(outputs.weight, outputs.scale, outputs.bias, m.integers, scale, m.scores[:width])
-    return _to_integers(m.scores[:width], out)
-
-
-@_inner
-def remember(m, before, row, word):  # type: ignore[no-untyped-def]
+def remember(m, before, row, number):  # type: ignore[no-untyped-def]
     """Write into ``row`` what the model remembers of the text of row ``before`` and a word after it.
 
     Before -1 there is nothing.
     """
-    model, units = m.model, len(m.vector)
-    near, far = len(model.first.words.scale), len(model.first.words.scale) + len(model.second.words.scale)
-    if word < near:
-        _embed(model.first.words, model.first.inputs, word, m)
-    elif word < far:
-        _embed(model.second.words, model.second.inputs, word - near, m)
-    else:
-        _embed(model.third.words, model.third.inputs, word - far, m)
-    _normalise(m.vector, model.norm, m.from_memory)
-    scale = _to_integers(m.from_memory[:units], m.integers)
-    layer = model.from_input
-    _product(layer.weight, layer.scale, layer.bias, m.integers, scale, m.from_input)
-    if before >= 0:
-        layer = model.from_memory
-        _product(layer.weight, layer.scale, layer.bias, m.hidden[before], m.hidden_scale[before], m.from_memory)
-    else:
-        for i in range(4 * units):
-            m.from_memory[i] = np.float32(0.0)
-    gates, more = m.from_input, m.from_memory
-    for i in range(units):
-        old = m.cell[before, i] if before >= 0 else np.float32(0.0)
-        kept = sigmoid(gates[units + i] + more[units + i]) * old
-        m.cell[row, i] = kept + sigmoid(gates[i] + more[i]) * tanh(gates[2 * units + i] + more[2 * units + i])
-    for i in range(units):
-        # Gates are not needed any more: their place takes the output.
-        gates[i] = sigmoid(gates[3 * units + i] + more[3 * units + i]) * tanh(m.cell[row, i])
-        m.vector[i] += gates[i]
-    m.hidden_scale[row] = _to_integers(gates[:units], m.hidden[row])
-    _normalise(m.vector, model.last_norm, gates)
-    scale = _to_integers(gates[:units], m.integers)
-    bands = model.bands
-    _product(bands.weight, bands.scale, bands.bias, m.integers, scale, m.band_scores[row, 1:])
-    m.out_scale[row, 0] = _out(model.first.outputs, m, scale, m.first[row])
-    m.out_scale[row, 1] = _out(model.second.outputs, m, scale, m.second[row])
-    m.out_scale[row, 2] = _out(model.third.outputs, m, scale, m.third[row])
-    for k in range(3):
-        m.sums[row, k] = math.inf
+    model, units, x, integers = m.model, len(m.vector), m.vector, m.integers
+    gates, more = m.gates[0], m.gates[1]
+    band, word = _band_of(model, number)
+    first, first_row, _, width = model.shapes[WORDS + band]
+    for i in range(width):
+        integers[i] = np.int16(model.weights[first + word * width + i])
+    scale = model.scale[first_row + word]
+    # The word's vector, then the gates by it, then by the memory, then what comes out for the other bands and for each
+    # band: one call serves all of these products.
+    for part in range(4 + BANDS):
+        matrix, out = np.int64(INPUTS) + band, x
+        if part == 1:
+            matrix, out = np.int64(FROM_INPUT), gates
+        elif part == 2:
+            matrix, out = np.int64(FROM_MEMORY), more
+        elif part == 3:
+            matrix, out = np.int64(OTHERS), m.scores
+        elif part > 3:
+            matrix, out = np.int64(OUTPUTS) + part - 4, m.scores
+        if part == 2 and before < 0:
+            for i in range(4 * units):
+                more[i] = np.float32(0.0)
+        else:
+            _product(model, matrix, integers, scale, out)
+        if part == 0:
+            _normalise(x, model.norms[0], model.norms[1], gates[:units])
+            scale = _to_integers(gates[:units], integers)
+        elif part == 1 and before >= 0:
+            for i in range(units):
+                integers[i] = m.hidden[before, i]
+            scale = m.hidden_scale[before]
+        elif part == 2:
+            for i in range(units):
+                old = m.cell[before, i] if before >= 0 else np.float32(0.0)
+                old *= sigmoid(gates[units + i] + more[units + i])
+                m.cell[row, i] = old + sigmoid(gates[i] + more[i]) * tanh(gates[2 * units + i] + more[2 * units + i])
+            for i in range(units):
+                # Gates are not needed any more: their place takes the output.
+                gates[i] = sigmoid(gates[3 * units + i] + more[3 * units + i]) * tanh(m.cell[row, i])
+                x[i] += gates[i]
+            m.hidden_scale[row] = _to_integers(gates[:units], m.hidden[row])
+            _normalise(x, model.norms[2], model.norms[3], gates[:units])
+            scale = _to_integers(gates[:units], integers)
+        elif part == 3:
+            for k in range(1, BANDS):
+                m.shares[row, k] = m.scores[k - 1]
+        elif part > 3:
+            k = part - 4
+            m.out_scale[row, k] = _to_integers(m.scores[: model.shapes[WORDS + k, _COLUMNS]], m.out[row, k])
+            m.sums[row, k] = math.inf
 
 
 @_inner
-def _log_sum(words, out, out_scale, more, m):  # type: ignore[no-untyped-def]
-    """Log of the sum over a band's words, and what is ``more`` in that sum."""
-    count = len(words.scale)
-    scores = m.scores[:count]
-    _product(words.weight, words.scale, words.bias, out, out_scale, scores)
+def _log_sum(m, row, band):  # type: ignore[no-untyped-def]
+    """Log of the sum of probabilities that a band's words share."""
+    scores = m.scores[: m.model.shapes[WORDS + band, _ROWS]]
+    _product(m.model, WORDS + band, m.out[row, band], m.out_scale[row, band], scores)
     top = np.float32(-1e30)
-    for i in range(count):
+    for i in range(len(scores)):
         top = max(top, scores[i])
-    for k in range(len(more)):
-        top = max(top, more[k])
     total = np.float32(0.0)
-    for i in range(count):
+    for i in range(len(scores)):
         total += exp(max(scores[i] - top, np.float32(-80.0)))
-    for k in range(len(more)):
-        total += exp(max(more[k] - top, np.float32(-80.0)))
-    return np.float64(top) + math.log(np.float64(total))
+    whole = np.float64(top) + math.log(np.float64(total))
+    if band == 0:
+        for k in range(1, BANDS):
+            share = np.float64(m.shares[row, k])
+            more, less = max(whole, share), min(whole, share)
+            whole = more + math.log1p(math.exp(less - more))
+    return whole
 
 
 @_inner
-def _score(words, out, out_scale, word):  # type: ignore[no-untyped-def]
-    """One word's score before the sum."""
-    total = np.int32(0)
-    for i in range(len(out)):
-        total = np.int32(total + np.int32(np.int32(words.weight[word, i]) * np.int32(out[i])))
-    return np.float64(np.float32(total) * (words.scale[word] * out_scale) + words.bias[word])
-
-
-@_inner
-def chance(m, row, word):  # type: ignore[no-untyped-def]
+def chance(m, row, number):  # type: ignore[no-untyped-def]
     """Log probability of a word after the text of a row."""
-    model, sums, scale = m.model, m.sums[row], m.out_scale[row]
-    near, far = len(model.first.words.scale), len(model.first.words.scale) + len(model.second.words.scale)
-    if sums[0] == math.inf:
-        sums[0] = _log_sum(model.first.words, m.first[row], scale[0], m.band_scores[row, 1:], m)
-    if word < near:
-        return _score(model.first.words, m.first[row], scale[0], word) - sums[0]
-    if word < far:
-        if sums[1] == math.inf:
-            sums[1] = _log_sum(model.second.words, m.second[row], scale[1], m.band_scores[row, :0], m)
-        own = _score(model.second.words, m.second[row], scale[1], word - near) - sums[1]
-        return own + np.float64(m.band_scores[row, 1]) - sums[0]
-    if sums[2] == math.inf:
-        sums[2] = _log_sum(model.third.words, m.third[row], scale[2], m.band_scores[row, :0], m)
-    own = _score(model.third.words, m.third[row], scale[2], word - far) - sums[2]
-    return own + np.float64(m.band_scores[row, 2]) - sums[0]
+    model = m.model
+    band, word = _band_of(model, number)
+    for k in range(BANDS):
+        if (k == 0 or k == band) and m.sums[row, k] == math.inf:
+            m.sums[row, k] = _log_sum(m, row, np.int64(k))
+    first, first_row, _, width = model.shapes[WORDS + band]
+    total = np.int32(0)
+    for i in range(width):
+        weight = np.int32(model.weights[first + word * width + i])
+        total = np.int32(total + np.int32(weight * np.int32(m.out[row, band, i])))
+    scale, bias = model.scale[first_row + word], model.bias[first_row + word]
+    score = np.float64(np.float32(total) * (scale * m.out_scale[row, band]) + bias) - m.sums[row, band]
+    return score if band == 0 else score + np.float64(m.shares[row, band]) - m.sums[row, 0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,104 +29,84 @@ from asr.network.integers import quantize_rows, row_scales
 Array = np.ndarray[Any, Any]
 
 BANDS = 3
-_WORDS = "words"
+# The matrices, in the order in which compiled code numbers them: of each band the words' vectors, what makes of those
+# the layer's input, and what makes of its output such a vector; the other bands beside the first's words; the LSTM.
+WORDS, INPUTS, OUTPUTS, OTHERS, FROM_INPUT, FROM_MEMORY = 0, BANDS, 2 * BANDS, 3 * BANDS, 3 * BANDS + 1, 3 * BANDS + 2
+NAMES = (
+    *(f"words.{band}" for band in range(BANDS)),
+    *(f"inputs.{band}" for band in range(BANDS)),
+    *(f"outputs.{band}" for band in range(BANDS)),
+    "bands",
+    "cell.input",
+    "cell.memory",
+)
+NORMS = ("norm", "last_norm")  # (2, units) each, weight and bias: before the LSTM and after it
+_LIST = "list"  # of the words
 _AGAIN = "Copy the model folder again, with all its files"
 
 
-class Matrix(NamedTuple):
-    """A matrix in 8-bit integers: ``weight * scale[:, None]``, and what is added to its products."""
-
-    weight: Array  # int8 (outputs, inputs)
-    scale: Array  # float32 (outputs,)
-    bias: Array  # float32 (outputs,)
-
-
-class Band(NamedTuple):
-    """Words of like frequency."""
-
-    words: Matrix  # (words, width of their vectors): what comes out before the sum, and the vectors on the way in
-    inputs: Matrix  # (units, width)
-    outputs: Matrix  # (width, units)
-
-
 class SecondArrays(NamedTuple):
-    """The parameters, for compiled code."""
+    """The parameters, for compiled code: all matrices end to end, so that one loop serves them all."""
 
-    first: Band
-    second: Band
-    third: Band  # its last two words are the unknown one and the start of an utterance
-    bands: Matrix  # (2, units): of the second and third band, beside the first band's words
-    norm: Array  # float32 (2, units): before the LSTM
-    last_norm: Array  # float32 (2, units): after it
-    from_input: Matrix  # (4 * units, units)
-    from_memory: Matrix  # (4 * units, units), without bias
+    weights: Array  # int8
+    scale: Array  # float32: of each row
+    bias: Array  # float32: of each row
+    shapes: Array  # int64 (matrices, 4): first weight, first row, rows, columns
+    norms: Array  # float32 (4, units)
 
 
 @dataclass(frozen=True)
 class SecondLm:
-    """A recurrent language model: its words, without those two special ones, most frequent first."""
+    """A recurrent language model.
+
+    Its words are numbered, most frequent first, through the bands; after them come the unknown word and the start of an
+    utterance.
+    """
 
     words: tuple[str, ...]
-    arrays: SecondArrays
+    stored: dict[
+        str, Array
+    ]  # matrices in int8 with ``NAME.peaks``, and ``NAME.bias`` where there is one; norms float32
 
     @property
     def units(self) -> int:
         """Of the LSTM."""
-        return int(self.arrays.norm.shape[1])
+        return int(self.stored[NORMS[0]].shape[1])
 
     @classmethod
     def of_parameters(cls, words: Sequence[str], values: dict[str, Array]) -> SecondLm:
-        """Of float32 parameters by name, as `asr.train.second_lm` has them."""
-        integers: dict[str, Array] = {}
+        """Of float32 parameters under the same names."""
+        stored: dict[str, Array] = {}
         for name, value in values.items():
-            if value.ndim > 1 and not name.startswith("norm"):
-                integers[name], integers[f"{name}.peaks"] = quantize_rows(value)
+            if name in NAMES:
+                stored[name], stored[f"{name}.peaks"] = quantize_rows(value)
             else:
-                integers[name] = np.ascontiguousarray(value, np.float32)
-        return cls._of_stored(words, integers)
+                stored[name] = np.ascontiguousarray(value, np.float32)
+        return cls(tuple(words), stored)
 
-    @classmethod
-    def _of_stored(cls, words: Sequence[str], stored: dict[str, Array]) -> SecondLm:
-        def matrix(name: str, bias: str = "") -> Matrix:
-            weight = stored[name]
-            biases = stored[bias] if bias else np.zeros(len(weight), np.float32)
-            return Matrix(weight, row_scales(stored[f"{name}.peaks"]), biases)
-
-        def band(i: int) -> Band:
-            return Band(matrix(f"words.{i}", f"bias.{i}"), matrix(f"inputs.{i}"), matrix(f"outputs.{i}"))
-
-        arrays = SecondArrays(
-            first=band(0),
-            second=band(1),
-            third=band(2),
-            bands=matrix("bands", "bands.bias"),
-            norm=stored["norm.first"],
-            last_norm=stored["norm.last"],
-            from_input=matrix("cell.input", "cell.bias"),
-            from_memory=matrix("cell.memory"),
+    @cached_property
+    def arrays(self) -> SecondArrays:
+        """The parameters, for compiled code."""
+        matrices = [self.stored[name] for name in NAMES]
+        rows = np.array([matrix.shape for matrix in matrices], dtype=np.int64)
+        ends = np.cumsum([rows.prod(axis=1), rows[:, 0]], axis=1)
+        starts = np.concatenate([np.zeros((2, 1), dtype=np.int64), ends[:, :-1]], axis=1).T
+        biases = [
+            self.stored.get(f"{name}.bias", np.zeros(len(matrix), np.float32))
+            for name, matrix in zip(NAMES, matrices, strict=True)
+        ]
+        return SecondArrays(
+            weights=np.concatenate([matrix.ravel() for matrix in matrices]),
+            scale=np.concatenate([row_scales(self.stored[f"{name}.peaks"]) for name in NAMES]),
+            bias=np.concatenate(biases),
+            shapes=np.concatenate([starts, rows], axis=1),
+            norms=np.concatenate([self.stored[name] for name in NORMS]),
         )
-        return cls(tuple(words), arrays)
 
     def save(self, path: Path) -> None:
         """Write the model."""
-        stored: dict[str, Array] = {_WORDS: _packed(self.words)}
-
-        def put(name: str, matrix: Matrix, bias: str = "") -> None:
-            stored[name] = matrix.weight
-            stored[f"{name}.peaks"] = (matrix.scale * np.float32(127)).astype(np.float32)
-            if bias:
-                stored[bias] = matrix.bias
-
-        a = self.arrays
-        for i, band in enumerate((a.first, a.second, a.third)):
-            put(f"words.{i}", band.words, f"bias.{i}")
-            put(f"inputs.{i}", band.inputs)
-            put(f"outputs.{i}", band.outputs)
-        put("bands", a.bands, "bands.bias")
-        put("cell.input", a.from_input, "cell.bias")
-        put("cell.memory", a.from_memory)
-        stored |= {"norm.first": a.norm, "norm.last": a.last_norm}
-        save_file({name: np.ascontiguousarray(value) for name, value in stored.items()}, path)
+        words = np.frombuffer(zlib.compress("\n".join(self.words).encode("ascii"), 9), np.uint8)
+        save_file({**self.stored, _LIST: words}, path)
 
     @classmethod
     def load(cls, path: Path) -> SecondLm:
@@ -133,44 +114,34 @@ class SecondLm:
         try:
             with safe_open(path, framework="numpy") as file:
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            words = zlib.decompress(stored.pop(_WORDS).tobytes()).decode("ascii").split("\n")
-            model = cls._of_stored(words, stored)
+            words = zlib.decompress(stored.pop(_LIST).tobytes()).decode("ascii").split("\n")
+            model = cls(tuple(words), stored)
             _check(model)
         except (OSError, SafetensorError, ValueError, KeyError, zlib.error, UnicodeDecodeError) as error:
             raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
         return model
 
 
-def _packed(words: Sequence[str]) -> Array:
-    return np.frombuffer(zlib.compress("\n".join(words).encode("ascii"), 9), np.uint8)
-
-
 def _check(model: SecondLm) -> None:
-    """Raise ValueError unless all shapes fit, since compiled code does not look."""
-    a, units = model.arrays, model.units
-    bands = (a.first, a.second, a.third)
-    if sum(len(band.words.weight) for band in bands) != len(model.words) + 2:
-        raise ValueError("its words do not fit its vectors")
-    if max(band.words.weight.shape[1] for band in bands) > units:
-        raise ValueError("its words' vectors are wider than its layer")
-    wanted = [
-        *((band.inputs, (units, band.words.weight.shape[1])) for band in bands),
-        *((band.outputs, (band.words.weight.shape[1], units)) for band in bands),
-        *((band.words, band.words.weight.shape) for band in bands),
-        (a.bands, (BANDS - 1, units)),
-        (a.from_input, (4 * units, units)),
-        (a.from_memory, (4 * units, units)),
-    ]
-    for matrix, shape in wanted:
-        rows = shape[:1]
-        if matrix.weight.dtype != np.int8 or matrix.weight.shape != shape:
-            raise ValueError("a matrix has another shape")
-        if not matrix.scale.shape == matrix.bias.shape == rows:
-            raise ValueError("a matrix lacks scales or biases")
-        if not (np.isfinite(matrix.scale).all() and np.isfinite(matrix.bias).all()):
-            raise ValueError("it holds values that are not finite")
-    if not a.norm.shape == a.last_norm.shape == (2, units):
+    """Raise KeyError or ValueError unless all parts are there and fit, since compiled code does not look."""
+    stored, units = model.stored, model.units
+    sizes = [stored[name].shape for name in NAMES[:BANDS]]
+    widths = [width for _, width in sizes]
+    if sum(count for count, _ in sizes) != len(model.words) + 2 or max(widths) > units:
+        raise ValueError("its words and their vectors do not fit")
+    layer = (4 * units, units)
+    shapes = [*sizes, *((units, width) for width in widths), *((width, units) for width in widths)]
+    for name, shape in zip(NAMES, [*shapes, (BANDS - 1, units), layer, layer], strict=True):
+        found = stored[name]
+        if found.dtype != np.int8 or found.shape != shape or stored[f"{name}.peaks"].shape != shape[:1]:
+            raise ValueError(f"{name} has another shape")
+        if stored.get(f"{name}.bias", stored[f"{name}.peaks"]).shape != shape[:1]:
+            raise ValueError(f"{name}.bias has another shape")
+    if any(stored[name].shape != (2, units) for name in NORMS):
         raise ValueError("a norm has another shape")
+    floats = [value for name, value in stored.items() if name not in NAMES]
+    if any(value.dtype != np.float32 or not np.isfinite(value).all() for value in floats):
+        raise ValueError("it holds values that are not finite")
 
 
 @dataclass(frozen=True)

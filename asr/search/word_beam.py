@@ -26,7 +26,6 @@ from asr.search.second_lm import SecondOpinion
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
 from asr.search.word_state import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
-from asr.search.word_weighing import weigh_last
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
@@ -170,7 +169,7 @@ class WordBeamDecoder:
         for begin in range(0, len(rows), _SETTLE_EVERY):
             part = rows[begin : begin + _SETTLE_EVERY]
             self._make_room(len(part))
-            run(self._table(), part, _SETTLE_EVERY, self._options.max_delay_steps)
+            run(self._table(), part, _SETTLE_EVERY, self._options.max_delay_steps, False)
             self._read_last = int(self._search.counts[core.BEST])
 
     def _table(self) -> ArrayTable:
@@ -248,7 +247,9 @@ class WordBeamDecoder:
         """
         s = self._search
         if s.has_second:
-            weigh_last(self._table())
+            none = np.zeros((0, len(self._tokens)))
+            run(self._table(), none, _SETTLE_EVERY, self._options.max_delay_steps, True)
+            self._read_last = int(s.counts[core.BEST])
         h = np.asarray(s.hypotheses)[: int(s.counts[core.HYPOTHESES])]
         keys = np.asarray(s.nodes)["key"][h["node"]]
         # What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those

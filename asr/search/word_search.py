@@ -97,7 +97,7 @@ def _step(s: Search, row: np.ndarray) -> None:
 
 
 @_jit
-def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int) -> None:
+def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int, ends: bool) -> None:
     """Take steps, settle what is old whenever ``settle_every`` steps are full, and read the best text.
 
     Args:
@@ -105,12 +105,15 @@ def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int) -> None:
         rows: ``(T, tokens)`` natural-log probabilities.
         settle_every: steps from one settling to the next.
         max_delay: hypotheses that differ from the best one longer ago than this many steps are given up.
+        ends: whether the utterance ends after them, so that its last words are weighed too.
     """
-    for t in range(len(rows)):
-        _step(s, rows[t])
-        if s.counts[STEPS] % settle_every == 0:
-            if s.has_second:
-                weigh(s)
+    for t in range(len(rows) + 1):
+        if t < len(rows):
+            _step(s, rows[t])
+        settles = t < len(rows) and s.counts[STEPS] % settle_every == 0
+        if s.has_second and (settles or (ends and t == len(rows))):
+            weigh(s)
+        if settles:
             settle(s, s.counts[STEPS] - max_delay)
     s.counts[BEST] = shown_hypothesis(s)
     s.counts[SHARED] = shared_depth(s)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from asr.compiler import inner, jit
+from asr.compiler import inner
 from asr.search.ranking import nth_greatest
 from asr.search.second_kernel import chance, remember
+from asr.search.second_lm import BANDS, WORDS
 from asr.search.word_chances import ask
 from asr.search.word_reading import best_hypothesis
 from asr.search.word_state import (
@@ -28,7 +29,6 @@ from asr.search.word_state import (
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
-_jit = jit(_nrt=False)
 
 
 @_inner
@@ -57,31 +57,26 @@ def weigh(s: Search) -> None:
             place[node] = 1
             node = np.int64(nodes.before[node])
     gains[0] = 0.0
-    for n in range(1, found):  # each after the one before it
-        gain = 0.0
-        if place[n] == 1 and nodes.weighed[n] == 0:
-            gain = _gain(s, n)
-            nodes.weighed[n] = 1
-        gains[n] = gains[nodes.before[n]] + gain
-        nodes.bonus[n] += gains[n]
-    for i in range(count):
-        h.score[i] += gains[h.node[i]]
-    # Whichever text is settled next, its memory must not be lost with those before it.
-    _need_memory(s, np.int64(h.node[best_hypothesis(s)]))
-
-
-@_jit
-def weigh_last(s: Search) -> None:
-    """`weigh`, to be called by others."""
-    weigh(s)
+    for n in range(1, found + 1):  # each after the one before it, and one turn more
+        text = np.int64(-1)  # whose memory is needed
+        if n == found:
+            for i in range(count):
+                h.score[i] += gains[h.node[i]]
+            # Whichever text is settled next, its memory must not be lost with those before it.
+            text = np.int64(h.node[best_hypothesis(s)])
+        elif place[n] == 1 and nodes.word[n] < s.known:
+            text = np.int64(nodes.before[n])
+        remembered = text >= 0 and _need_memory(s, text)
+        if n < found:
+            gains[n] = gains[nodes.before[n]] + (_gain(s, n) if remembered else 0.0)
+            nodes.bonus[n] += gains[n]
+            nodes.weighed[n] |= place[n]
 
 
 @_inner
 def _gain(s: Search, node: int) -> float:
     """By how much the second model changes what is added for a node's word."""
     before, word = np.int64(s.nodes.before[node]), np.int64(s.nodes.word[node])
-    if word >= s.known or not _need_memory(s, before):
-        return 0.0
     number = np.int64(s.second.ids[word])
     second = chance(s.second, s.nodes.memory[before], number)
     if number == _unknown(s):
@@ -91,9 +86,12 @@ def _gain(s: Search, node: int) -> float:
 
 
 @_inner
-def _unknown(s: Search) -> int:
-    model = s.second.model
-    return len(model.first.words.scale) + len(model.second.words.scale) + len(model.third.words.scale) - 2
+def _unknown(s: Search) -> Any:
+    """The number of the unknown word; that of the start of an utterance follows it."""
+    words = np.int64(-2)
+    for band in range(BANDS):
+        words += s.second.model.shapes[WORDS + band, 2]
+    return words
 
 
 @_inner
@@ -109,12 +107,12 @@ def _need_memory(s: Search, node: Any) -> bool:
             row += 1
         if row == len(s.second.taken):
             return False
-        if at == 0:
-            remember(s.second, -1, row, _unknown(s) + 1)
-        else:
+        before, number = np.int64(-1), _unknown(s) + 1  # the start of an utterance
+        if at > 0:
             word = np.int64(nodes.word[at])
+            before = np.int64(nodes.memory[nodes.before[at]])
             number = np.int64(s.second.ids[word]) if word < len(s.second.ids) else _unknown(s)
-            remember(s.second, nodes.memory[nodes.before[at]], row, number)
+        remember(s.second, before, row, number)
         s.second.taken[row] = 1
         nodes.memory[at] = row
     return True

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.search.second_lm import BANDS, SecondLm
+from asr.search.second_lm import BANDS, NORMS, SecondLm
 from asr.train import native
 
 _RARER = -2.0  # where the two rarer bands begin in the first sum: their words are a tenth of a text
@@ -93,10 +93,14 @@ class SecondNetwork(nn.Module):
     def finished(self, words: Sequence[str]) -> SecondLm:
         """The model that recognition takes."""
         arrays = {name: value.detach().float().numpy() for name, value in self.state_dict().items()}
-        values = {name: arrays[name] for name in arrays if name.split(".")[0] in ("words", "inputs", "outputs", "bias")}
+        values = {
+            f"{part}.{band}": arrays[f"{part}.{band}"]
+            for part in ("words", "inputs", "outputs")
+            for band in range(BANDS)
+        }
+        values |= {f"words.{band}.bias": arrays[f"bias.{band}"] for band in range(BANDS)}
         values |= {"bands": arrays["bands.weight"], "bands.bias": arrays["bands.bias"]}
-        values["norm.first"] = np.stack([arrays["norm.weight"], arrays["norm.bias"]])
-        values["norm.last"] = np.stack([arrays["last_norm.weight"], arrays["last_norm.bias"]])
+        values |= {name: np.stack([arrays[f"{name}.weight"], arrays[f"{name}.bias"]]) for name in NORMS}
         values |= {"cell.input": arrays["cell.weight_ih_l0"], "cell.memory": arrays["cell.weight_hh_l0"]}
-        values["cell.bias"] = arrays["cell.bias_ih_l0"] + arrays["cell.bias_hh_l0"]
+        values["cell.input.bias"] = arrays["cell.bias_ih_l0"] + arrays["cell.bias_hh_l0"]
         return SecondLm.of_parameters(words, values)
