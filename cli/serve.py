@@ -29,6 +29,11 @@ def add_arguments(commands: Any) -> None:
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=2700, help="default: 2700; 0 chooses a free one")
+    command.add_argument(
+        "--wyoming",
+        metavar="ADDRESS",
+        help="speak Home Assistant's protocol, too, at tcp://HOST:PORT (10300 is usual) or unix:///PATH",
+    )
     add_model_arguments(command)
     command.add_argument("--token", help="clients must present it (default: the variable ASR_TOKEN, if it is set)")
     command.add_argument("--insecure", action="store_true", help="listen on a public address without a token")
@@ -71,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     settings = ServerOptions(
         host=options.host,
         port=options.port,
+        wyoming=options.wyoming,
         token=options.token or os.environ.get("ASR_TOKEN"),
         insecure=options.insecure,
         cert=options.cert,
