@@ -35,6 +35,7 @@ from .openai_api import HttpError, models
 from .options import ServerOptions
 from .pages import HEADERS, load_pages
 from .places import Places
+from .realtime import RealtimeCodec
 from .scheduler import Scheduler
 from .transcribing import Transcribing
 from .vosk import VoskCodec
@@ -51,6 +52,7 @@ CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
     "/vosk": lambda _: VoskCodec(),
     "/v1/stream": lambda _: NativeCodec(),
     "/v1/listen": DeepgramCodec,
+    "/v1/realtime": RealtimeCodec,
 }
 
 _TRANSCRIPTIONS = "/v1/audio/transcriptions"
