@@ -23,7 +23,8 @@ def add_arguments(commands: Any) -> None:
         "serve",
         help="serve live transcription over WebSockets",
         description="Serve live transcription over WebSockets: the Vosk protocol at / and /vosk, Deepgram's at "
-        "/v1/listen, asr's own at /v1/stream, and files over HTTP as OpenAI's at /v1/audio/transcriptions. "
+        "/v1/listen, OpenAI's Realtime transcription at /v1/realtime, asr's own at /v1/stream, files over HTTP as "
+        "OpenAI's at /v1/audio/transcriptions, and Wyoming at an address of its own. "
         "A browser at / gets a page that transcribes its microphone. "
         "/healthz, /readyz and /metrics answer plain HTTP.",
     )
