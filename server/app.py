@@ -42,6 +42,7 @@ from .vosk import VoskCodec
 from .wyoming import WyomingCodec
 
 _TRY_LATER = 1013
+_REALTIME = "realtime"
 _BEAT_S = 0.05
 _SWITCH_S = 0.001
 _BEATS_FADE = 0.995  # a moment of lateness is half forgotten after seven seconds
@@ -116,6 +117,7 @@ class App:
                 options.host,
                 options.port,
                 process_request=self._check,
+                process_response=_choose,
                 reuse_port=options.reuse_port or None,
                 ssl=_tls(options),
                 compression=None,  # speech does not compress, and a bomb would
@@ -161,7 +163,7 @@ class App:
         if path not in CODECS:
             paths = ", ".join(CODECS)
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
-        if not may_enter(self._options, request.headers.get("Authorization", ""), request.path):
+        if not may_enter(self._options, request.headers.get("Authorization", ""), request.path, _offered(request)):
             return socket.respond(HTTPStatus.UNAUTHORIZED, f"{_TOKEN_NEEDED}\n")
         if not may_ask(self._options, request.headers.get_all("Origin"), request.headers.get_all("Host")):
             return socket.respond(HTTPStatus.FORBIDDEN, f"{_FOREIGN}\n")
@@ -281,6 +283,17 @@ def _response(status: HTTPStatus, content_type: str, body: bytes, more: Mapping[
 def _codec(request: Request) -> Codec:
     address = urlsplit(request.path)
     return CODECS[address.path](parse_qs(address.query))
+
+
+def _offered(request: Request) -> list[str]:
+    """Subprotocols that a client offers."""
+    return [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
+
+
+def _choose(_: ServerConnection, request: Request, response: Response) -> None:
+    """Browsers want one of the subprotocols that they offer, and OpenAI's package for them offers this one."""
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and _REALTIME in _offered(request):
+        response.headers["Sec-WebSocket-Protocol"] = _REALTIME
 
 
 def _address(socket: ServerConnection) -> str:

@@ -51,10 +51,9 @@ class RealtimeCodec:
     """See `asr.server.codec.Codec`. ``query`` holds the address's query, each key with its values."""
 
     def __init__(self, query: Mapping[str, Sequence[str]]) -> None:
-        if query.get("intent", [""])[-1] != "transcription":
-            raise ProtocolError(
-                "bad_config", "this server only transcribes: connect to /v1/realtime?intent=transcription"
-            )
+        # Not every client can say what for: OpenAI's JavaScript package names a model instead.
+        if query.get("intent", ["transcription"])[-1] != "transcription":
+            raise ProtocolError("bad_config", "this server only transcribes: intent must be transcription")
         self._name = uuid.uuid4().hex[:16]  # in the names of all that belongs to this session
         self._numbers = {"event": 0, "item": 0}
         self._session = f"sess_{self._name}"

@@ -27,10 +27,6 @@ WYOMING_BYTES = 1_000  # of audio in an event
 PROTOCOLS = {**CODECS, WYOMING: lambda _: WyomingCodec(WYOMING_BYTES)}
 
 
-def make_codec(path: str, query: dict[str, list[str]]) -> Codec:
-    return PROTOCOLS[path]({**query, "intent": ["transcription"]} if path == REALTIME else query)
-
-
 def received(codec: Codec, message: str | bytes) -> tuple[list[Command | Say], ProtocolError | None]:
     """What a message asks for, and what is wrong with the rest of it."""
     commands: list[Command | Say] = []
@@ -45,7 +41,7 @@ def received(codec: Codec, message: str | bytes) -> tuple[list[Command | Say], P
 def converse(path: str, query: dict[str, list[str]], messages: list[str | bytes]) -> None:
     """Let a codec take messages and answer them, with events as an engine might give."""
     try:
-        codec = make_codec(path, query)
+        codec = PROTOCOLS[path](query)
     except ProtocolError:
         return
     read_all(path, codec.opened())

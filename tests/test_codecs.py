@@ -22,7 +22,6 @@ from fuzz_codecs import (
     WYOMING_BYTES,
     converse,
     fuzz,
-    make_codec,
     read_all,
     received,
     upload,
@@ -83,7 +82,7 @@ def test_the_fuzz_target(data: bytes) -> None:
 @pytest.mark.parametrize("path", sorted(PROTOCOLS))
 def test_deep_nesting_is_refused(path: str) -> None:
     """A message that would exhaust the parser is bad JSON, not a crash."""
-    codec = make_codec(path, {})
+    codec = PROTOCOLS[path]({})
     commands, refusal = received(codec, "[" * 60_000 + "\n")
     replies = [reply for say in commands for reply in say.replies]
     replies += codec.failed(refusal.code, str(refusal)) if refusal is not None else []
@@ -226,7 +225,7 @@ def test_realtime_s_deltas_are_its_transcripts(parts, turns: bool, hurried: bool
 
     It is the same for a client that waits for each answer and for one that sends all at once.
     """
-    codec = make_codec(REALTIME, {})
+    codec = PROTOCOLS[REALTIME]({})
     told = [] if turns else said(codec, NO_TURNS)
     waiting = []
     for batches, end in parts:
@@ -327,7 +326,7 @@ def of_input(**values: object) -> dict:
 )
 def test_realtime_says_what_is_wrong_and_goes_on(message: str | bytes, code: str, param: str | None) -> None:
     """An error event names the code, the field and the client's event; then audio is taken as before."""
-    codec = make_codec(REALTIME, {})
+    codec = PROTOCOLS[REALTIME]({})
     (answer,) = said(codec, message)
     assert answer["type"] == "error"
     assert (answer["error"]["code"], answer["error"]["param"]) == (code, param)
@@ -339,7 +338,7 @@ def test_realtime_says_what_is_wrong_and_goes_on(message: str | bytes, code: str
 
 def test_realtime_s_settings() -> None:
     """Formats, silence and keywords of both versions of the API open the stream as they say; each is reported back."""
-    codec = make_codec(REALTIME, {})
+    codec = PROTOCOLS[REALTIME]({})
     assert (codec.settings.sample_rate_hz, codec.settings.encoding) == (24_000, "s16le")
     turns = {"type": "server_vad", "silence_duration_ms": 300, "threshold": 0.4, "prefix_padding_ms": 300}
     form, keywords = {"type": "audio/pcmu"}, {"model": "gpt-transcribe", "keywords": ["quandary"]}
@@ -363,7 +362,7 @@ def test_realtime_s_settings() -> None:
 
 def test_realtime_s_settings_while_audio_runs() -> None:
     """Keywords may change at any time, the format may not: the error says to open another connection."""
-    codec = make_codec(REALTIME, {})
+    codec = PROTOCOLS[REALTIME]({})
     codec.receive(APPEND)
     say, change = codec.receive(update(of_input(transcription={"keywords": ["zebra"]})))
     assert read_all(REALTIME, list(say.replies))[0]["type"] == "session.updated"
@@ -377,7 +376,7 @@ def test_realtime_s_settings_while_audio_runs() -> None:
 
 def test_realtime_commits_what_silence_has_not() -> None:
     """A commit that finds an utterance ended by the silence that it brought gets that item, and no empty one after."""
-    codec = make_codec(REALTIME, {})
+    codec = PROTOCOLS[REALTIME]({})
     (audio,), (flush,) = codec.receive(APPEND), codec.receive(COMMIT)
     final = Final("one", (Word("one", 0.1, 0.4, 0.9),), "silence")
     told = read_all(REALTIME, codec.reply(Outcome(audio, (), True, 1.0)))
@@ -392,7 +391,8 @@ def test_realtime_commits_what_silence_has_not() -> None:
     assert [message.get("transcript") for message in told] == [None, ""]
 
 
-def test_realtime_needs_its_intent() -> None:
-    """A client that wants a conversation is told at the handshake that this server only transcribes."""
-    with pytest.raises(ProtocolError, match="intent=transcription"):
-        PROTOCOLS[REALTIME]({"model": ["gpt-realtime"]})
+def test_realtime_refuses_other_intents() -> None:
+    """A client that wants something else is told so at the handshake; one that does not say gets transcripts."""
+    with pytest.raises(ProtocolError, match="transcription"):
+        PROTOCOLS[REALTIME]({"intent": ["conversation"]})
+    assert PROTOCOLS[REALTIME]({"model": ["gpt-realtime"]}).opened()

@@ -15,6 +15,7 @@ from asr.server.client import Client
 from serving import pcm_of, serving, texts_of
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 import asr
 from asr.audio.resample import StreamResampler
@@ -283,17 +284,22 @@ def test_what_ends_a_session(recognizer) -> None:
 
 
 def test_who_may_come_in(recognizer) -> None:
-    """The key is the server's token, and a session that is not for transcription is refused with what to ask for."""
-    with serving(recognizer, token="correct horse") as (address, _):
+    """The key is the server's token, also where browsers put it; other intents are refused with what to ask for."""
+    with serving(recognizer, token="correct-horse") as (address, _):
         with pytest.raises(InvalidStatus) as error, session(address, "wrong key"):
             pass
         assert error.value.response.status_code == 401
-        with session(address, "correct horse") as connection:
+        with session(address, "correct-horse") as connection:
             assert connection.recv().type == "session.created"
+        for key, status in (("correct-horse", 101), ("wrong", 401)):
+            offered = [Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{key}")]
+            with suppress(InvalidStatus), connect(f"{address}/v1/realtime?model=x", subprotocols=offered) as client:
+                assert client.subprotocol == "realtime"
+                assert status == 101
         with pytest.raises(InvalidStatus) as error:
-            connect(f"{address}/v1/realtime?model=gpt-realtime&token=correct%20horse")
+            connect(f"{address}/v1/realtime?intent=conversation&token=correct-horse")
         assert error.value.response.status_code == 400
-        assert b"intent=transcription" in error.value.response.body
+        assert b"transcription" in error.value.response.body
 
 
 def test_stopping_finishes_what_was_said(recognizer, short) -> None:
