@@ -213,6 +213,14 @@ def test_wyoming_is_the_same_however_its_bytes_are_cut(events, junk: bytes, size
     assert str(wrong) == str(refusal)
 
 
+def test_nothing_after_a_wyoming_stop_matters() -> None:
+    """What comes behind audio-stop, be it junk, does not take the transcript away."""
+    start = b'{"type": "audio-start", "data": {"rate": 16000, "width": 2, "channels": 1}}\n'
+    commands, refusal = received(WyomingCodec(WYOMING_BYTES), start + b'{"type": "audio-stop"}\n' + b"junk\n")
+    assert commands == [End()]
+    assert refusal is None
+
+
 APPEND = json.dumps({"type": "input_audio_buffer.append", "audio": "AAAAAAAA"})
 COMMIT, CLEAR = (json.dumps({"type": f"input_audio_buffer.{what}"}) for what in ("commit", "clear"))
 NO_TURNS = json.dumps({"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}})
