@@ -18,7 +18,9 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 import asr
+from asr.audio.pcm import PcmDecoder
 from asr.audio.resample import StreamResampler
+from asr.search.endpoint import DEFAULT_RULES
 
 RATE_HZ = 24_000
 DELTA = "conversation.item.input_audio_transcription.delta"
@@ -130,7 +132,7 @@ def test_the_client_ends_items(address, recognizer, pcm, clips) -> None:
         assert len(kinds) > 10
         (text,) = transcripts(events)
         assert "".join(event.delta for event in events[:-2]) == text
-        stream = recognizer.stream(RATE_HZ, rules=asr.search.endpoint.DEFAULT_RULES[1:])
+        stream = recognizer.stream(RATE_HZ, rules=DEFAULT_RULES[1:])
         said = [*stream.accept(pcm), *stream.flush()]
         assert text == " ".join(event.text for event in said if isinstance(event, asr.Final))
         # A few milliseconds wait in the resampler for what comes next.
@@ -155,7 +157,7 @@ def test_the_client_ends_items(address, recognizer, pcm, clips) -> None:
 def test_telephone_audio(address, recognizer, clips, kind, encoding) -> None:
     """Mu-law and A-law at 8 kHz give what the engine makes of them."""
     data = (np.arange(32_000) % 251).astype(np.uint8).tobytes() + coded(at(8_000, clips[0].samples), encoding)
-    expected = finals_of(recognizer, data, 8_000, encoding=encoding, rules=asr.search.endpoint.DEFAULT_RULES[1:])
+    expected = finals_of(recognizer, data, 8_000, encoding=encoding, rules=DEFAULT_RULES[1:])
     assert expected
     with session(address) as connection:
         connection.recv()
@@ -167,8 +169,6 @@ def test_telephone_audio(address, recognizer, clips, kind, encoding) -> None:
 
 def coded(samples: np.ndarray, encoding: str) -> bytes:
     """Speech in a telephone's coding, by the decoder's own table."""
-    from asr.audio.pcm import PcmDecoder
-
     values = PcmDecoder(encoding).accept(bytes(range(256)))
     order = np.argsort(values)
     places = np.clip(np.searchsorted(values[order], samples), 0, 255)

@@ -8,8 +8,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
+from asr.server.app import App
 from asr.server.client import Client
 from asr.server.options import ServerOptions
 from serving import pcm_of, serving, texts_of
@@ -239,7 +241,7 @@ def test_stopping_finishes_what_was_said(recognizer, clips) -> None:
         return answers
 
     with serving(recognizer, wyoming="tcp://127.0.0.1:0") as (_, app):
-        stop = lambda: app._scheduler._loop.call_soon_threadsafe(app.stop)  # noqa: E731
+        stop = partial(app._scheduler._loop.call_soon_threadsafe, app.stop)
         answers = asyncio.run(main(app.wyoming, stop))
     assert Transcript.from_event(answers[-2]).text
 
@@ -281,8 +283,6 @@ def test_an_address_that_is_taken(recognizer) -> None:
         port = taken.getsockname()[1]
 
         async def main() -> None:
-            from asr.server.app import App
-
             await App(recognizer, ServerOptions(port=0, wyoming=f"tcp://127.0.0.1:{port}")).run(lambda _: None)
 
         with pytest.raises(ConfigError, match=f"cannot listen on tcp://127.0.0.1:{port}"):
