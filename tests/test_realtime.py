@@ -29,7 +29,7 @@ COMPLETED = "conversation.item.input_audio_transcription.completed"
 
 @pytest.fixture(scope="module")
 def address(recognizer) -> Iterator[str]:
-    with serving(recognizer, idle_s=10.0) as (address, _):
+    with serving(recognizer) as (address, _):
         yield address
 
 
@@ -259,28 +259,27 @@ def test_events_that_are_wrong(address, recognizer, clips, short) -> None:
         assert [event.text for event in speaker if isinstance(event, asr.Final)] == texts_of(recognizer, pcm16)
 
 
-def test_what_ends_a_session(recognizer) -> None:
+def test_what_ends_a_session(address, recognizer) -> None:
     """A keyword that cannot be said, a message too large, and nothing for too long close it with the reason."""
-    with serving(recognizer, idle_s=1.0) as (address, _):
-        with session(address) as connection:
+    with session(address) as connection:
+        connection.recv()
+        set_input(connection, transcription={"keywords": ["b52"]})
+        append(connection, bytes(9_600))
+        (answer,) = until(connection, "error")
+        assert answer.error.code == "bad_audio"
+        assert "b52" in answer.error.message
+        with pytest.raises(ConnectionClosedError, match="1008"):
             connection.recv()
-            set_input(connection, transcription={"keywords": ["b52"]})
-            append(connection, bytes(9_600))
-            (answer,) = until(connection, "error")
-            assert answer.error.code == "bad_audio"
-            assert "b52" in answer.error.message
-            with pytest.raises(ConnectionClosedError, match="1008"):
-                connection.recv()
-        with session(address) as connection:
+    with session(address) as connection:
+        connection.recv()
+        with suppress(ConnectionClosedError):  # the server may hang up before all is sent
+            append(connection, bytes(900_000), 900_000)
+        with pytest.raises(ConnectionClosedError, match=r"1009 .*1048576"):
             connection.recv()
-            with suppress(ConnectionClosedError):  # the server may hang up before all is sent
-                append(connection, bytes(900_000), 900_000)
-            with pytest.raises(ConnectionClosedError, match=r"1009 .*1048576"):
-                connection.recv()
-        with session(address) as connection:
-            connection.recv()
-            (answer,) = until(connection, "error")
-            assert answer.error.code == "idle"
+    with serving(recognizer, idle_s=0.2) as (hurried, _), session(hurried) as connection:
+        connection.recv()
+        (answer,) = until(connection, "error")
+        assert answer.error.code == "idle"
 
 
 def test_who_may_come_in(recognizer) -> None:

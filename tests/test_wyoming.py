@@ -31,7 +31,7 @@ LIMIT_BYTES = 100_000
 
 @pytest.fixture(scope="module")
 def address(recognizer) -> Iterator[str]:
-    with wyoming(recognizer, idle_s=3.0, max_message_bytes=LIMIT_BYTES) as (address, _):
+    with wyoming(recognizer, max_message_bytes=LIMIT_BYTES) as (address, _):
         yield address
 
 
@@ -143,7 +143,6 @@ START = AudioStart(**FORM).event()
         ([START, Transcribe().event()], "bad_event", "before the audio"),
         ([Event("transcribe", {"transcript_names": "kitchen"})], "bad_event", "list of strings"),
         ([Event("describe", {"x": "y" * 70_000})], "too_large", "smaller events"),
-        ([], "idle", "nothing was received"),
     ],
 )
 def test_events_that_are_wrong(address, events, code, hint) -> None:
@@ -214,6 +213,14 @@ def test_both_servers_share_one_engine(recognizer, clips) -> None:
         speaking.join(60)
     assert heard == [" ".join(texts_of(recognizer, here))]
     assert finals == texts_of(recognizer, there)
+
+
+def test_a_client_that_says_nothing(recognizer) -> None:
+    """It is told so, and its connection is closed."""
+    with wyoming(recognizer, idle_s=0.2) as (address, _):
+        (answer,) = talk(address)
+    assert answer.type == "error"
+    assert answer.data["code"] == "idle"
 
 
 def test_when_there_is_no_place(recognizer) -> None:
