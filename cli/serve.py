@@ -23,12 +23,18 @@ def add_arguments(commands: Any) -> None:
         "serve",
         help="serve live transcription over WebSockets",
         description="Serve live transcription over WebSockets: the Vosk protocol at / and /vosk, Deepgram's at "
-        "/v1/listen, asr's own at /v1/stream, and files over HTTP as OpenAI's at /v1/audio/transcriptions. "
+        "/v1/listen, OpenAI's Realtime transcription at /v1/realtime, asr's own at /v1/stream, files over HTTP as "
+        "OpenAI's at /v1/audio/transcriptions, and Wyoming at an address of its own. "
         "A browser at / gets a page that transcribes its microphone. "
         "/healthz, /readyz and /metrics answer plain HTTP.",
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=2700, help="default: 2700; 0 chooses a free one")
+    command.add_argument(
+        "--wyoming",
+        metavar="ADDRESS",
+        help="speak Home Assistant's protocol, too, at tcp://HOST:PORT (10300 is usual) or unix:///PATH",
+    )
     add_model_arguments(command)
     command.add_argument("--token", help="clients must present it (default: the variable ASR_TOKEN, if it is set)")
     command.add_argument("--insecure", action="store_true", help="listen on a public address without a token")
@@ -71,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     settings = ServerOptions(
         host=options.host,
         port=options.port,
+        wyoming=options.wyoming,
         token=options.token or os.environ.get("ASR_TOKEN"),
         insecure=options.insecure,
         cert=options.cert,

@@ -8,19 +8,24 @@ from urllib.parse import parse_qs, urlsplit
 
 from .options import ServerOptions
 
+_KEY = "openai-insecure-api-key."  # before the token, where OpenAI's package for browsers puts it
 
-def may_enter(options: ServerOptions, authorization: str, target: str) -> bool:
+
+def may_enter(options: ServerOptions, authorization: str, target: str, subprotocols: Sequence[str] = ()) -> bool:
     """Whether the token was presented, if one is asked for.
 
     Args:
         authorization: the header's value.
         target: of the request, whose query may hold the token: browsers cannot set headers.
+        subprotocols: that a WebSocket's client offers; one of them may hold the token.
     """
     if options.token is None:
         return True
     presented = authorization.partition(" ")[2]
     if not presented:
         presented = parse_qs(urlsplit(target).query).get("token", [""])[0]
+    if not presented:
+        presented = next((name.removeprefix(_KEY) for name in subprotocols if name.startswith(_KEY)), "")
     return hmac.compare_digest(presented.encode(), options.token.encode())
 
 

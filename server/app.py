@@ -28,16 +28,21 @@ from .connection import Connection
 from .deepgram import DeepgramCodec
 from .front import Front
 from .http import HttpConnection
+from .listener import ByteSocket, Listener, parse_address
 from .logs import log_event
 from .native import NativeCodec
 from .openai_api import HttpError, models
 from .options import ServerOptions
 from .pages import HEADERS, load_pages
 from .places import Places
+from .realtime import RealtimeCodec
 from .scheduler import Scheduler
 from .transcribing import Transcribing
 from .vosk import VoskCodec
+from .wyoming import WyomingCodec
 
+_TRY_LATER = 1013
+_REALTIME = "realtime"
 _BEAT_S = 0.05
 _SWITCH_S = 0.001
 _BEATS_FADE = 0.995  # a moment of lateness is half forgotten after seven seconds
@@ -48,6 +53,7 @@ CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
     "/vosk": lambda _: VoskCodec(),
     "/v1/stream": lambda _: NativeCodec(),
     "/v1/listen": DeepgramCodec,
+    "/v1/realtime": RealtimeCodec,
 }
 
 _TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -67,6 +73,14 @@ class App:
         self._stop = asyncio.Event()
         self._pages = load_pages()
         self._late_s = self._latest_s = 0.0  # of the event loop: lately, and ever
+        self._wyoming: Listener | None = None
+        if options.wyoming is not None:
+            self._wyoming = Listener(parse_address(options.wyoming), self._handle_wyoming, options.reuse_port)
+
+    @property
+    def wyoming(self) -> str | None:
+        """Where Wyoming is spoken, with the port that was chosen; None if it is not."""
+        return None if self._wyoming is None else str(self._wyoming.address)
 
     def stop(self) -> None:
         """Finish open streams and end `run`."""
@@ -74,13 +88,36 @@ class App:
 
     async def run(self, started: Callable[[int], None]) -> None:
         """Listen until `stop`. ``started`` is told the port once connections are taken."""
+        try:
+            if self._wyoming is not None:
+                await self._wyoming.start()
+            server = await self._listen()
+        except ConfigError:
+            if self._wyoming is not None:
+                self._wyoming.close()
+            self._scheduler.stop()
+            raise
+        port = next(iter(server.sockets)).getsockname()[1]
+        started(port)
+        log_event("listening", host=self._options.host, port=port)
+        if self._wyoming is not None:
+            log_event("listening", wyoming=self.wyoming)
+        watching = asyncio.create_task(self._watch_loop())
+        await self._stop.wait()
+        watching.cancel()
+        log_event("stopping", connections=len(self._places.guests))
+        await self._drain(server)
+        log_event("stopped", unfinished=len(self._places.guests))
+
+    async def _listen(self) -> Server:
         options = self._options
         try:
-            server = await serve(
+            return await serve(
                 self._handle,
                 options.host,
                 options.port,
                 process_request=self._check,
+                process_response=_choose,
                 reuse_port=options.reuse_port or None,
                 ssl=_tls(options),
                 compression=None,  # speech does not compress, and a bomb would
@@ -91,17 +128,7 @@ class App:
                 create_connection=self._front,  # type: ignore[arg-type]  # it may be a wrapper
             )
         except OSError as error:
-            self._scheduler.stop()
             raise ConfigError(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}") from error
-        port = next(iter(server.sockets)).getsockname()[1]
-        started(port)
-        log_event("listening", host=options.host, port=port)
-        watching = asyncio.create_task(self._watch_loop())
-        await self._stop.wait()
-        watching.cancel()
-        log_event("stopping", connections=len(self._places.guests))
-        await self._drain(server)
-        log_event("stopped", unfinished=len(self._places.guests))
 
     async def _watch_loop(self) -> None:
         """Measure how long the event loop is held up: then no connection is heard or answered."""
@@ -114,12 +141,16 @@ class App:
 
     async def _drain(self, server: Server) -> None:
         server.close(close_connections=False)
+        if self._wyoming is not None:
+            self._wyoming.close()
         await asyncio.gather(*(guest.drain() for guest in self._places.guests))
         end = asyncio.get_running_loop().time() + self._options.drain_s
         while self._places.guests and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.02)
         for socket in list(self._sockets):
             socket.abort()
+        if self._wyoming is not None:
+            self._wyoming.abort()
         server.close()
         await server.wait_closed()
         self._scheduler.stop()
@@ -132,7 +163,7 @@ class App:
         if path not in CODECS:
             paths = ", ".join(CODECS)
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
-        if not may_enter(self._options, request.headers.get("Authorization", ""), request.path):
+        if not may_enter(self._options, request.headers.get("Authorization", ""), request.path, _offered(request)):
             return socket.respond(HTTPStatus.UNAUTHORIZED, f"{_TOKEN_NEEDED}\n")
         if not may_ask(self._options, request.headers.get_all("Origin"), request.headers.get_all("Host")):
             return socket.respond(HTTPStatus.FORBIDDEN, f"{_FOREIGN}\n")
@@ -201,6 +232,16 @@ class App:
         with self._places.taken(connection, address):
             await connection.run()
 
+    async def _handle_wyoming(self, socket: ByteSocket) -> None:
+        codec, address = WyomingCodec(self._options.max_message_bytes), socket.address
+        if (full := self._full(address)) is not None:
+            await socket.refuse(codec.failed("server_busy", f"{full}: try later"), _TRY_LATER, full)
+            return
+        connection = Connection(socket, codec, self._scheduler, self._options)
+        log_event("opened", connection=connection.number, address=address, path="wyoming")
+        with self._places.taken(connection, address):
+            await connection.run()
+
     def _front(self, *arguments: Any, **settings: Any) -> Front:
         front = Front(ServerConnection(*arguments, **settings), self._http, self._options.handshake_s)
         self._sockets.add(front)
@@ -242,6 +283,17 @@ def _response(status: HTTPStatus, content_type: str, body: bytes, more: Mapping[
 def _codec(request: Request) -> Codec:
     address = urlsplit(request.path)
     return CODECS[address.path](parse_qs(address.query))
+
+
+def _offered(request: Request) -> list[str]:
+    """Subprotocols that a client offers."""
+    return [name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")]
+
+
+def _choose(_: ServerConnection, request: Request, response: Response) -> None:
+    """Browsers want one of the subprotocols that they offer, and OpenAI's package for them offers this one."""
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and _REALTIME in _offered(request):
+        response.headers["Sec-WebSocket-Protocol"] = _REALTIME
 
 
 def _address(socket: ServerConnection) -> str:

@@ -7,6 +7,7 @@ conformance can be tested with plain strings.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -30,16 +31,16 @@ class ProtocolError(AsrError):
 _WAV_HEADER_BYTES = 44
 
 
-def parse_object(message: str) -> dict[str, Any]:
-    """A client's text message. Raises ProtocolError if it is no JSON object."""
+def parse_object(message: str | bytes, name: str = "a text message") -> dict[str, Any]:
+    """What a client has sent as JSON. Raises ProtocolError, which calls it ``name``, if it is no JSON object."""
     try:
         request = json.loads(message)
     except ValueError as error:
-        raise ProtocolError("bad_json", f"a text message must be JSON: {error}") from error
+        raise ProtocolError("bad_json", f"{name} must be JSON: {error}") from error
     except RecursionError as error:
-        raise ProtocolError("bad_json", "a text message is nested too deeply") from error
+        raise ProtocolError("bad_json", f"{name} is nested too deeply") from error
     if not isinstance(request, dict):
-        raise ProtocolError("bad_json", "a text message must be a JSON object")
+        raise ProtocolError("bad_json", f"{name} must be a JSON object")
     return request
 
 
@@ -113,6 +114,13 @@ class Reply:
     replaceable: bool = False  # a newer one may take its place if it was not sent yet
 
 
+@dataclass(frozen=True)
+class Say:
+    """What a client is told at once, whatever of its audio is still waiting. It is no command to the engine."""
+
+    replies: tuple[Reply, ...]
+
+
 class Codec(Protocol):
     """One connection's protocol."""
 
@@ -123,8 +131,8 @@ class Codec(Protocol):
     def opened(self) -> list[Reply]:
         """What is said to a client that has just connected."""
 
-    def receive(self, message: str | bytes) -> tuple[Command, ...]:
-        """What a client's message asks for. Raises ProtocolError."""
+    def receive(self, message: str | bytes) -> Iterable[Command | Say]:
+        """What a client's message asks for. It, or going through it, raises ProtocolError."""
 
     def reply(self, outcome: Outcome) -> list[Reply]:
         """What the client is told of an outcome."""

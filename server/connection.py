@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Protocol
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from asr.errors import AsrError
 from asr.events import Final
 
-from .codec import Audio, Codec, Command, End, Outcome, ProtocolError, Settings
+from .codec import Audio, Codec, Command, End, Outcome, ProtocolError, Reply, Say, Settings
 from .logs import log_event
 from .options import ServerOptions
 from .outbox import Outbox
@@ -26,10 +27,31 @@ _MOST_QUEUED = 200  # commands per stream, for clients that send in tiny pieces
 _LONGEST_REASON = 120  # bytes that a closing frame holds, with some to spare
 
 
+class Socket(Protocol):
+    """A client's end: a WebSocket, or `asr.server.listener.ByteSocket`."""
+
+    @property
+    def close_code(self) -> int | None:
+        """Why it is closed, once it is."""
+
+    @property
+    def close_reason(self) -> str | None:
+        """The same in words."""
+
+    async def recv(self) -> str | bytes:
+        """What comes next. Raises ConnectionClosed when nothing more will."""
+
+    async def send(self, message: str, /) -> None:
+        """Send a message as soon as the client takes it. Raises ConnectionClosed."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection when what was sent is on its way."""
+
+
 class Connection:
     """Runs one connection from its first message to its close."""
 
-    def __init__(self, socket: ServerConnection, codec: Codec, scheduler: Scheduler, options: ServerOptions) -> None:
+    def __init__(self, socket: Socket, codec: Codec, scheduler: Scheduler, options: ServerOptions) -> None:
         self.number = next_number()
         self._socket = socket
         self._codec = codec
@@ -101,6 +123,9 @@ class Connection:
                 message = await self._socket.recv()
                 self._heard_at = self._loop.time()
                 for command in self._codec.receive(message):
+                    if isinstance(command, Say):
+                        self._put(command.replies)
+                        continue
                     await self._make_room()
                     if self._over.is_set() or self._ending:
                         return
@@ -112,6 +137,8 @@ class Connection:
 
     def _check_idle(self) -> None:
         """One timer a connection, set again as seldom as can be: messages only note when they came."""
+        if self._queued:  # the engine is not through with what came, and until it is more may not be read
+            self._heard_at = self._loop.time()
         left_s = self._heard_at + self._options.idle_s - self._loop.time()
         if left_s <= 0 and not self._ending:
             self._give_up(ProtocolError("idle", f"nothing was received for {self._options.idle_s:.0f} s"))
@@ -164,13 +191,16 @@ class Connection:
             self._give_up(outcome.error)
             return
         self._note(outcome)
-        self._outbox.put(self._codec.reply(outcome))
+        self._put(self._codec.reply(outcome))
         if outcome.done:
             self._queued -= 1
             self._queued_s -= self._seconds(outcome.command)
             self._room.set()
             if isinstance(outcome.command, End):
                 self._over.set()
+
+    def _put(self, replies: Iterable[Reply]) -> None:
+        self._outbox.put(replies)
         if self._outbox.overflowing:
             self._close = _TRY_LATER, "the client reads too slowly"
             self._over.set()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 
+from .listener import parse_address
+
 
 @dataclass(frozen=True)
 class ServerOptions:
@@ -15,7 +17,8 @@ class ServerOptions:
 
     host: str = "127.0.0.1"  # only this machine, unless told otherwise
     port: int = 2700  # the one that clients of vosk-server try
-    reuse_port: bool = False  # let other processes listen on the same port
+    wyoming: str | None = None  # tcp://HOST:PORT or unix://PATH, where Home Assistant's protocol is spoken
+    reuse_port: bool = False  # let other processes listen on the same ports
     token: str | None = None  # that clients must present
     insecure: bool = False  # listen on a public address without a token
     cert: Path | None = None  # PEM files: with them the server speaks TLS
@@ -45,13 +48,29 @@ class ServerOptions:
             raise ConfigError(
                 f"{self.host} can be reached from other machines: give --token, or --insecure if that is meant"
             )
+        if self.wyoming is not None:
+            self._check_wyoming(self.wyoming)
+
+    def _check_wyoming(self, text: str) -> None:
+        address = parse_address(text)
+        if address.path is None and not _is_local(address.host) and not self.insecure:
+            raise ConfigError(
+                f"{address} can be reached from other machines, and Wyoming knows no tokens: "
+                "give --insecure if that is meant"
+            )
+        if self.reuse_port and (address.path is not None or not address.port):
+            raise ConfigError(f"several workers cannot share {address}: give tcp://HOST:PORT, or run without --workers")
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether only this machine can connect over WebSockets and HTTP."""
+        return _is_local(self.host)
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

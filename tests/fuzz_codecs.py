@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 
 from asr.server.app import CODECS
-from asr.server.codec import Audio, Command, End, Flush, Outcome, ProtocolError, Settings
+from asr.server.codec import Audio, Codec, Command, End, Flush, Outcome, ProtocolError, Reply, Say, Settings
 from asr.server.deepgram import DeepgramCodec
 from asr.server.openai_api import HttpError
 from asr.server.transcription import EventStream, TranscriptionCodec, render
+from asr.server.wyoming import WyomingCodec
 
 from asr import Alternative, Final, Partial, Word
 
@@ -21,38 +22,65 @@ FINAL = Final("one", (WORD,), "silence", -1.5, (Alternative("won", (WORD,), -2.0
 EVENTS = ((), (PARTIAL,), (PARTIAL, FINAL), (FINAL, FINAL))
 
 
+WYOMING, REALTIME = "wyoming", "/v1/realtime"
+WYOMING_BYTES = 1_000  # of audio in an event
+PROTOCOLS = {**CODECS, WYOMING: lambda _: WyomingCodec(WYOMING_BYTES)}
+
+
+def received(codec: Codec, message: str | bytes) -> tuple[list[Command | Say], ProtocolError | None]:
+    """What a message asks for, and what is wrong with the rest of it."""
+    commands: list[Command | Say] = []
+    try:
+        for command in codec.receive(message):
+            commands.append(command)  # what comes before an error counts
+    except ProtocolError as error:
+        return commands, error
+    return commands, None
+
+
 def converse(path: str, query: dict[str, list[str]], messages: list[str | bytes]) -> None:
     """Let a codec take messages and answer them, with events as an engine might give."""
     try:
-        codec = CODECS[path](query)
+        codec = PROTOCOLS[path](query)
     except ProtocolError:
         return
-    check(codec.opened())
+    read_all(path, codec.opened())
     seconds = 0.0
     for number, message in enumerate(messages):
-        try:
-            commands = codec.receive(message)
-        except ProtocolError as error:
-            check(codec.failed(error.code, str(error)))
-            return
+        commands, refusal = received(codec, message)
         assert_usable(codec.settings)
         for command in commands:
+            if isinstance(command, Say):
+                assert read_all(path, list(command.replies))
+                continue
             assert isinstance(command, Command)
             if isinstance(command, Audio):
                 seconds += len(command.data) / 32_000
-            replies = check(codec.reply(Outcome(command, EVENTS[number % len(EVENTS)], False, seconds)))
-            replies += check(codec.reply(Outcome(command, (), True, seconds)))
+            replies = read_all(path, codec.reply(Outcome(command, EVENTS[number % len(EVENTS)], False, seconds)))
+            replies += read_all(path, codec.reply(Outcome(command, (), True, seconds)))
             if path in ("/", "/vosk"):
                 expected = isinstance(command, Audio | Flush | End)
                 assert len(replies) == expected, "vosk clients wait for exactly one"
             if isinstance(command, End):
                 return
+        if refusal is not None:
+            read_all(path, codec.failed(refusal.code, str(refusal)))
+            return
 
 
-def check(replies: list) -> list:
-    for reply in replies:
-        assert isinstance(json.loads(reply.text), dict)
-    return replies
+def read_all(path: str, replies: list[Reply]) -> list[dict]:
+    """What the replies say."""
+    messages = [read_event(reply.text) if path == WYOMING else json.loads(reply.text) for reply in replies]
+    assert all(isinstance(message, dict) for message in messages)
+    return messages
+
+
+def read_event(text: str) -> dict:
+    """An event as Wyoming writes it: a line, and data of the length that the line says."""
+    line, _, body = text.partition("\n")
+    header = json.loads(line)
+    assert header.get("data_length", 0) == len(body.encode())
+    return {"type": header["type"], **json.loads(body or "{}")}
 
 
 def assert_usable(settings: Settings) -> None:
@@ -91,12 +119,12 @@ def fuzz(data: bytes) -> None:
     if data[:1] == b"\xfe":
         upload(data[1:].split(b"\xff"))
         return
-    path = sorted(CODECS)[data[0] % len(CODECS)] if data else "/"
+    path = sorted(PROTOCOLS)[data[0] % len(PROTOCOLS)] if data else "/"
     messages: list[str | bytes] = []
     for part in data[1:].split(b"\xff"):
         messages.append(part[1:] if part[:1] < b"\x20" else part.decode(errors="replace"))
     query: dict[str, list[str]] = {}
-    if CODECS[path] is DeepgramCodec:
+    if PROTOCOLS[path] is DeepgramCodec:
         pairs = (pair.partition("=") for pair in str(messages.pop(0)).split("&"))
         query = {key: [value] for key, _, value in pairs}
     converse(path, query, messages)

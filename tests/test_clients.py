@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from serving import pcm_of, serving, texts_of
 
+import asr
+from asr.search.endpoint import DEFAULT_RULES
+
 CLIENTS = Path(__file__).parent / "clients"
 GORILLA = Path("/usr/share/gocode/src/github.com/gorilla/websocket")  # where Debian's package puts it
 
@@ -76,3 +79,31 @@ def test_deepgram_s_javascript_sdk(address, pcm_file, recognizer) -> None:
     assert len(results) > len(finals)
     assert any(final["from_finalize"] for final in finals)
     assert messages[-1]["type"] == "Metadata"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> tuple[Path, Path]:
+    """A certificate for this machine, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+@needs_node
+@pytest.mark.parametrize("kind", ["node", "browser"])
+def test_openai_s_javascript_package(certificate, pcm_file, recognizer, kind) -> None:
+    """Its Realtime clients, the one for Node and the one for browsers, which want TLS and a subprotocol."""
+    cert, key = certificate
+    with serving(recognizer, cert=cert, key=key, token="correct-horse") as (address, _):
+        script = CLIENTS / "node/realtime.mjs"
+        messages = messages_of("node", script, address, pcm_file, kind, NODE_EXTRA_CA_CERTS=str(cert))
+    deltas = [message["delta"] for message in messages if message["type"].endswith(".delta")]
+    stream = recognizer.stream(16_000, rules=DEFAULT_RULES[1:])
+    events = [*stream.accept(pcm_file.read_bytes()), *stream.flush()]
+    said = " ".join(event.text for event in events if isinstance(event, asr.Final))
+    assert "".join(deltas) == messages[-1]["transcript"] == said
