@@ -28,7 +28,7 @@ from asr.search.word_search import run
 from asr.search.word_state import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
-_SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
+_SETTLE_EVERY = 8  # steps; counted from the utterance's start, so that chunks do not matter
 _ASKED = 1 << 13  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
