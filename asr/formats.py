@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
+from asr.captions import captions
 from asr.events import Event, Final, Partial, Word
-
-_CAPTION_CHARS = 42  # a subtitle line that can be read at a glance
-_CAPTION_LINES = 2
-_CAPTION_S = 6.0  # longest time for one caption
-_CAPTION_PAUSE_S = 0.8  # a pause that ends one
-_CAPTION_MIN_S = 0.7  # a shorter caption cannot be read
 
 Transcript = Sequence[Final]
 
@@ -61,14 +57,19 @@ def to_json(finals: Transcript, name: str, duration_s: float) -> str:
 def to_srt(finals: Transcript, name: str, duration_s: float) -> str:
     """SubRip subtitles."""
     return "\n".join(
-        f"{number}\n{_clock(start_s, ',')} --> {_clock(end_s, ',')}\n{text}\n"
-        for number, (start_s, end_s, text) in enumerate(captions(finals), start=1)
+        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n" + "".join(f"{x}\n" for x in cue.lines)
+        for number, cue in enumerate(captions(finals), start=1)
     )
 
 
 def to_vtt(finals: Transcript, name: str, duration_s: float) -> str:
     """WebVTT subtitles."""
-    cues = [f"{_clock(start_s, '.')} --> {_clock(end_s, '.')}\n{text}\n" for start_s, end_s, text in captions(finals)]
+    # Its text is markup: what a user's replacement writes must not become a tag.
+    cues = [
+        f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n"
+        + "".join(f"{escape(line, quote=False)}\n" for line in cue.lines)
+        for cue in captions(finals)
+    ]
     return "\n".join(["WEBVTT\n", *cues])
 
 
@@ -85,40 +86,6 @@ FORMATS: dict[str, Callable[[Transcript, str, float], str]] = {
     "vtt": to_vtt,
     "tsv": to_tsv,
 }
-
-
-def captions(finals: Transcript) -> Iterator[tuple[float, float, str]]:
-    """Split utterances into captions of at most two lines and six seconds, at pauses where there are some."""
-    groups = [group for final in finals for group in _groups(final.words)]
-    for number, group in enumerate(groups, start=1):
-        start_s, end_s = group[0].start_s, max(group[-1].end_s, group[0].start_s + _CAPTION_MIN_S)
-        if number < len(groups):
-            end_s = max(group[-1].end_s, min(end_s, groups[number][0].start_s))
-        yield start_s, end_s, "\n".join(_lines([word.text for word in group]))
-
-
-def _groups(words: Sequence[Word]) -> Iterator[list[Word]]:
-    group: list[Word] = []
-    for word in words:
-        if group:
-            too_long = len(_lines([w.text for w in [*group, word]])) > _CAPTION_LINES
-            too_late = word.end_s - group[0].start_s > _CAPTION_S
-            if too_long or too_late or word.start_s - group[-1].end_s > _CAPTION_PAUSE_S:
-                yield group
-                group = []
-        group.append(word)
-    if group:
-        yield group
-
-
-def _lines(words: Sequence[str]) -> list[str]:
-    lines: list[str] = []
-    for word in words:
-        if lines and len(lines[-1]) + 1 + len(word) <= _CAPTION_CHARS:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 def _clock(seconds: float, point: str) -> str:
