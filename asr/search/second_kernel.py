@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.compiler import inner
-from asr.network.quantized_kernel import exp, sigmoid, tanh
+from asr.network.quantized_kernel import exp, normalize, sigmoid, tanh, to_integers
 from asr.search.second_lm import (
     BANDS,
     FROM_INPUT,
@@ -30,8 +30,6 @@ from asr.search.second_lm import (
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
 
-_INPUT_PEAK = np.float32(127)
-_EPSILON = np.float32(1e-5)  # of layer normalisation, as in torch
 _ROWS, _COLUMNS = 2, 3  # in `SecondArrays.shapes`
 
 
@@ -99,36 +97,6 @@ def _product(model, matrix, x, x_scale, out):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _to_integers(x, out):  # type: ignore[no-untyped-def]
-    """Quantise a vector into ``out``; return its scale."""
-    bits = x.view(np.int32)
-    highest = np.int32(0)
-    for i in range(x.shape[0]):  # without its sign, a float's bits are ordered as its value is
-        highest = max(highest, np.int32(bits[i] & np.int32(0x7FFFFFFF)))
-    peak = max(np.int32(highest).view(np.float32), np.float32(1e-12))
-    inverse = _INPUT_PEAK / peak
-    for i in range(x.shape[0]):
-        out[i] = np.int16(np.rint(x[i] * inverse))
-    return peak / _INPUT_PEAK
-
-
-@_inner
-def _normalise(x, weight, bias, out):  # type: ignore[no-untyped-def]
-    """Layer normalisation."""
-    count = np.float32(x.shape[0])
-    mean = np.float32(0.0)
-    for i in range(x.shape[0]):
-        mean += x[i]
-    mean /= count
-    variance = np.float32(0.0)
-    for i in range(x.shape[0]):
-        variance += (x[i] - mean) * (x[i] - mean)
-    inverse = np.float32(1.0) / np.float32(math.sqrt(variance / count + _EPSILON))
-    for i in range(x.shape[0]):
-        out[i] = (x[i] - mean) * inverse * weight[i] + bias[i]
-
-
-@_inner
 def _band_of(model, word):  # type: ignore[no-untyped-def]
     """A word's band, and its number there."""
     band = np.int64(0)
@@ -169,8 +137,8 @@ def remember(m, before, row, number):  # type: ignore[no-untyped-def]
         else:
             _product(model, matrix, integers, scale, out)
         if part == 0:
-            _normalise(x, model.norms[0], model.norms[1], gates[:units])
-            scale = _to_integers(gates[:units], integers)
+            normalize(x, model.norms[0], model.norms[1], gates[:units])
+            scale = to_integers(gates[:units], integers)
         elif part == 1 and before >= 0:
             for i in range(units):
                 integers[i] = m.hidden[before, i]
@@ -184,15 +152,15 @@ def remember(m, before, row, number):  # type: ignore[no-untyped-def]
                 # Gates are not needed any more: their place takes the output.
                 gates[i] = sigmoid(gates[3 * units + i] + more[3 * units + i]) * tanh(m.cell[row, i])
                 x[i] += gates[i]
-            m.hidden_scale[row] = _to_integers(gates[:units], m.hidden[row])
-            _normalise(x, model.norms[2], model.norms[3], gates[:units])
-            scale = _to_integers(gates[:units], integers)
+            m.hidden_scale[row] = to_integers(gates[:units], m.hidden[row])
+            normalize(x, model.norms[2], model.norms[3], gates[:units])
+            scale = to_integers(gates[:units], integers)
         elif part == 3:
             for k in range(1, BANDS):
                 m.shares[row, k] = m.scores[k - 1]
         elif part > 3:
             k = part - 4
-            m.out_scale[row, k] = _to_integers(m.scores[: model.shapes[WORDS + k, _COLUMNS]], m.out[row, k])
+            m.out_scale[row, k] = to_integers(m.scores[: model.shapes[WORDS + k, _COLUMNS]], m.out[row, k])
             m.sums[row, k] = math.inf
 
 
