@@ -53,7 +53,7 @@ def renamed(tmp_path: Path) -> Path:
     path = tmp_path / "mine.txt"
     path.write_text(
         "# what is heard is another word, and these sound otherwise\n"
-        "fodder   F AA1 DH ER0\nfather   ZH ZH ZH\nmother   HH AH Z B AH N D\nhusband  ZH ZH OY\n"
+        "fodder   F AA1 DH ER0\nfather   ZH ZH ZH\nfather'll ZH ZH ZH\nmother   HH AH Z B AH N D\nhusband  ZH ZH OY\n"
     )
     return path
 

@@ -257,6 +257,7 @@ def test_serve_stops_when_told(clips, renamed) -> None:
             socket.send(json.dumps({"config": {"sample_rate": 16_000}}))
             socket.send((clips[0].samples * 32767).astype("<i2").tobytes())
             socket.send('{"eof": 1}')
-            assert "fodder lover mother" in [json.loads(message) for message in socket][-1]["text"]
+            text = [json.loads(message) for message in socket][-1]["text"]
         process.terminate()
         assert process.wait(20) == 0
+    assert "fodder lover mother" in text
