@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -38,16 +37,16 @@ def file_progress(name: str) -> Iterator[Progress]:
 class BatchProgress:
     """How far many files are. Their sizes stand for their lengths, which are not known before they are read."""
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(self, sizes: Sequence[int]) -> None:
         from tqdm import tqdm
 
-        self._sizes = [_size(source) for source in sources]
-        self._shares = [0.0] * len(sources)
+        self._sizes = sizes
+        self._shares = [0.0] * len(sizes)
         self._files = self._failed = 0
         self._audio_s = 0.0
         self._began_s = time.monotonic()
         self._bar = tqdm(
-            total=sum(self._sizes),
+            total=sum(sizes),
             disable=not sys.stderr.isatty(),
             leave=False,
             smoothing=0.0,  # files differ: the mean so far foretells best
@@ -72,10 +71,3 @@ class BatchProgress:
 
     def close(self) -> None:
         self._bar.close()
-
-
-def _size(source: str) -> int:
-    try:
-        return max(1, os.stat(source).st_size)
-    except OSError:
-        return 1  # its failure will be told when it is opened
