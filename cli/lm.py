@@ -111,13 +111,10 @@ def run_build(options: argparse.Namespace) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train a recurrent model and write it."""
-    from asr.errors import DataError
+    from asr.lm.build import read_vocabulary
     from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
 
-    try:
-        words = options.vocabulary.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {options.vocabulary}: {error}. It must be text, a word a line") from error
+    words = read_vocabulary(options.vocabulary)
     settings = SecondLmOptions(words=options.words, steps=options.steps, kernels=options.kernels)
     report = timed_report()
     SecondLmTrainer(options.output, options.text, words, settings).run(report)

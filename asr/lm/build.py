@@ -19,7 +19,15 @@ from asr.lm.table import SPECIAL, NgramTable
 from asr.lm.text import WordNumbers, find_quoted, read_numbers, read_sentences
 from asr.text.normalize import normalize
 
-__all__ = ["BuildOptions", "TextScore", "build_from_arpa", "build_from_text", "read_sentences", "score_text"]
+__all__ = [
+    "BuildOptions",
+    "TextScore",
+    "build_from_arpa",
+    "build_from_text",
+    "read_sentences",
+    "read_vocabulary",
+    "score_text",
+]
 
 Report = Callable[[str], None]
 # From so many words on, n-grams that occur once (of four words: twice) are not worth their memory.
@@ -91,7 +99,7 @@ def _choose(
     counts = np.bincount(meant, counts, len(words)).astype(np.int64)
     counts[: len(SPECIAL)] *= [1, 0, 0]
     if options.vocabulary is not None:
-        chosen = SPECIAL + _read_vocabulary(options.vocabulary)
+        chosen = SPECIAL + read_vocabulary(options.vocabulary)
     else:
         often = {word: int(n) for word, n in zip(words, counts, strict=True) if n >= options.least_count}
         chosen = choose_vocabulary(Counter(often), options.words)
@@ -109,7 +117,8 @@ def _choose(
     return chosen, ids
 
 
-def _read_vocabulary(path: Path) -> tuple[str, ...]:
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """The words of a file with one a line, each once. Raises DataError that names what is no word."""
     with open_text(path) as file:
         try:
             words = tuple(dict.fromkeys(line.strip() for line in file if line.strip()))

@@ -101,17 +101,8 @@ class AcousticModel(nn.Module):
                 nn.init.kaiming_normal_(block.weight, nonlinearity="relu")
                 nn.init.zeros_(block.bias)
             for cell in self.cells:
-                for name, value in cell.named_parameters():
-                    if name.startswith("weight_hh"):
-                        for part in value.chunk(value.shape[0] // self.options.width):
-                            nn.init.orthogonal_(part)
-                    elif name.startswith("weight_ih"):
-                        nn.init.normal_(value, std=1 / math.sqrt(3 * self.options.width))
-                    else:
-                        nn.init.zeros_(value)
-                        # A forget gate that starts open lets gradients reach far back.
-                        if self.options.cell == "lstm" and name.startswith("bias_ih"):
-                            value[self.options.width : 2 * self.options.width] = 1.0
+                assert isinstance(cell, nn.RNNBase)
+                initialise_cell(cell)
 
     def set_normalisation(self, mean: Tensor, deviation: Tensor) -> None:
         """Fix the input normalisation: per mel bin, ``(mels,)`` each, from the training data."""
@@ -225,6 +216,22 @@ class AcousticModel(nn.Module):
             return out
         keep = torch.rand(1, *out.shape[1:], device=out.device) >= rate
         return out * (keep.to(out.dtype) / (1 - rate))
+
+
+def initialise_cell(cell: nn.RNNBase) -> None:
+    """Random weights for a recurrent layer: orthogonal from step to step, small from its input."""
+    with torch.no_grad():
+        for name, value in cell.named_parameters():
+            if name.startswith("weight_hh"):
+                for part in value.chunk(value.shape[0] // cell.hidden_size):
+                    nn.init.orthogonal_(part)
+            elif name.startswith("weight_ih"):
+                nn.init.normal_(value, std=1 / math.sqrt(3 * cell.hidden_size))
+            else:
+                nn.init.zeros_(value)
+                # A forget gate that starts open lets gradients reach far back.
+                if isinstance(cell, nn.LSTM) and name.startswith("bias_ih"):
+                    value[cell.hidden_size : 2 * cell.hidden_size] = 1.0
 
 
 def _normed(norm: nn.Module, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.network.model import initialise_cell
 from asr.search.second_lm import BANDS, NORMS, SecondLm
 from asr.train import native
 
@@ -41,16 +42,7 @@ class SecondNetwork(nn.Module):
         with torch.no_grad():
             self.bands.weight.zero_()
             self.bands.bias.fill_(_RARER)
-            for name, value in self.cell.named_parameters():
-                if name.startswith("weight_ih"):
-                    nn.init.normal_(value, std=1 / math.sqrt(3 * units))
-                elif name.startswith("weight_hh"):
-                    for part in value.chunk(4):
-                        nn.init.orthogonal_(part)
-                else:
-                    value.zero_()
-                    if name.startswith("bias_ih"):  # a forget gate that starts open lets gradients reach far back
-                        value[units : 2 * units] = 1.0
+        initialise_cell(self.cell)
 
     def hidden(self, numbers: Tensor, kernels: Literal["torch", "native"] = "torch") -> Tensor:
         """What the layer gives after each word, ``(length, lines, units)``, for numbers ``(length, lines)`` int64."""
