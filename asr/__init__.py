@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asr.search.endpoint import DEFAULT_RULES, EndpointRule
     from asr.search.hotwords import HotWord
     from asr.stream import Stream, StreamError
+    from asr.written.form import WrittenForm
     from asr.written.replacements import Replacement, read_replacements
 
 # Names are fetched when they are used: `asr --version` loads no recogniser, nor does a program that only wants errors.
@@ -49,6 +50,7 @@ _HOMES = {
     "StreamError": "asr.stream",
     "Transcript": "asr.recognizer",
     "Word": "asr.events",
+    "WrittenForm": "asr.written.form",
     "load": "asr.recognizer",
     "read_replacements": "asr.written.replacements",
 }
@@ -86,6 +88,7 @@ __all__ = [
     "StreamError",
     "Transcript",
     "Word",
+    "WrittenForm",
     "__version__",
     "load",
     "read_replacements",

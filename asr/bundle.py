@@ -6,6 +6,7 @@ tokens.txt            one token a line, the blank first
 pieces.txt            the same of its word pieces, if it has any
 lm.safetensors        the language model, if it has one: see `asr.lm.model`
 second_lm.safetensors a recurrent language model, if it has one: see `asr.search.second_lm`
+punctuation.safetensors sets punctuation and capitals, if it is there: see `asr.written.punctuation`
 lexicon.safetensors   how words are said, if its tokens are phonemes: see `asr.lexicon.lexicon`
 g2p.safetensors       how any other word is probably said: see `asr.lexicon.g2p`
 training.toml         how it was trained (not read here)
@@ -33,6 +34,7 @@ from asr.search.decoder import DecoderOptions
 from asr.search.second_lm import SecondLm
 from asr.search.words import Calibration
 from asr.text.tokens import Tokenizer
+from asr.written.punctuation import Punctuation
 
 FORMAT = 2  # of the folder; raised when an older package could not read a newer one
 _READ = (1, 2)  # formats that this package reads: in the first one all weights were in half precision
@@ -40,6 +42,7 @@ LM_FILE = "lm.safetensors"
 SECOND_LM_FILE = "second_lm.safetensors"
 LEXICON_FILE = "lexicon.safetensors"
 G2P_FILE = "g2p.safetensors"
+PUNCTUATION_FILE = "punctuation.safetensors"
 PIECES_FILE = "pieces.txt"
 _AGAIN = "Copy the model folder again, with all its files"
 
@@ -58,6 +61,7 @@ class Bundle:
     lexicon: Lexicon | None = None  # if the tokens are phonemes
     g2p: GraphemeToPhoneme | None = None  # for words that the lexicon lacks
     second_lm: SecondLm | None = None  # asked about the likeliest hypotheses, if the tokens are phonemes
+    punctuation: Punctuation | None = None  # for the written form
     decoding: DecoderOptions = field(default_factory=DecoderOptions)  # how to search, where nobody says otherwise
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -95,8 +99,21 @@ def load_bundle(path: Path) -> Bundle:
         raise ModelError(f"{path} has {LEXICON_FILE}, but its tokens.txt does not list the phonemes. {_AGAIN}")
     g2p = GraphemeToPhoneme.load(path / G2P_FILE) if (path / G2P_FILE).exists() else None
     second_lm = SecondLm.load(path / SECOND_LM_FILE) if (path / SECOND_LM_FILE).exists() else None
+    punctuation = Punctuation.load(path / PUNCTUATION_FILE) if (path / PUNCTUATION_FILE).exists() else None
     return Bundle(
-        options, weights, features, tokenizer, path, pieces, lm, lexicon, g2p, second_lm, decoding, calibration
+        shape=options,
+        weights=weights,
+        features=features,
+        tokenizer=tokenizer,
+        path=path,
+        pieces=pieces,
+        lm=lm,
+        lexicon=lexicon,
+        g2p=g2p,
+        second_lm=second_lm,
+        punctuation=punctuation,
+        decoding=decoding,
+        calibration=calibration,
     )
 
 

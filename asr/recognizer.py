@@ -32,8 +32,8 @@ from asr.search.word_beam import WordBeamDecoder
 from asr.search.words import TokenReader
 from asr.stream import Stream, StreamError
 from asr.text.tokens import Tokenizer
+from asr.written.form import WrittenForm, make_writer
 from asr.written.replacements import Replacement
-from asr.written.writer import Writer
 
 Precision = Literal["int8", "float32"]
 
@@ -141,7 +141,7 @@ class Recognizer:
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
-        written: bool = False,
+        written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
     ) -> Stream:
         """Open a stream.
@@ -153,12 +153,12 @@ class Recognizer:
             rules: when an utterance ends; an empty sequence means only at the end of the stream.
             decoding: how to search; by default as the model's makers tuned it.
             hot_words: words and phrases to expect. `Stream.set_hot_words` changes them later.
-            written: whether events have the written form (*$25*), see docs/written.md; `Final.spoken` is as heard.
+            written: whether events have the written form (*It was $25.*), or which parts of it, see docs/written.md;
+                `Final.spoken` is as heard.
             replacements: what else to write otherwise; they hold without ``written`` too.
         """
         decoding = decoding if decoding is not None else self.bundle.decoding
         decoder, tokenizer = self.make_decoder(decoding), self.tokenizer(decoding.method)
-        replacements = tuple(replacements)
         stream = Stream(
             self,
             sample_rate,
@@ -168,7 +168,7 @@ class Recognizer:
             decoder,
             tokenizer,
             decoding.alternatives,
-            Writer(replacements, written) if written or replacements else None,
+            make_writer(written, replacements, self.bundle.punctuation),
         )
         stream.set_hot_words(hot_words)
         return stream
@@ -217,7 +217,7 @@ class Recognizer:
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
-        written: bool = False,
+        written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
     ) -> Transcript:
         """Transcribe a file, or an open binary file, of any kind that `asr.audio.audio_file` reads.
@@ -240,7 +240,7 @@ class Recognizer:
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
         progress: Callable[[float, float | None], None] | None = None,
-        written: bool = False,
+        written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
     ) -> Iterator[tuple[Event | None, float]]:
         """Transcribe a file in constant memory, giving events as they come, each with the seconds read so far.

@@ -21,7 +21,7 @@ from asr.text.score import ErrorCount, count_word_errors, right_words
 _STEPS = {"alpha": (0.2, 0.04), "beta": (0.6, 0.1), "oov_penalty": (2.0, 0.4), "second_share": (0.2, 0.04)}
 _RIDGE = 1e-3  # keeps the fit of confidences finite where words are all right
 BINS = 10
-BEAMS = (8, 16, 32, 64, 128)
+BEAMS = (8, 16, 32, 64, 128, 256, 512)
 _HAIR = 0.002  # word errors per word that a wider beam must save to be worth its cost
 
 Judged = tuple[tuple[float, float, float, float], bool]  # a word's features, and whether it was right

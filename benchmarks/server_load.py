@@ -112,7 +112,7 @@ def texts_alone(pcms: list[bytes]) -> list[str]:
     recognizer = asr.load()
     texts = []
     for pcm in pcms:
-        stream = recognizer.stream(RATE_HZ)
+        stream = recognizer.stream(RATE_HZ, written=False)
         events = [*stream.accept(pcm), *stream.finish()]
         texts.append(" ".join(event.text for event in events if isinstance(event, asr.Final)))
     return texts

@@ -30,7 +30,7 @@ class Wish:
     pronunciations: Path | None  # the same
     beam: int | None  # hypotheses kept per step; None: as the model has it
     hot_words: tuple[HotWord, ...]  # to expect
-    written: bool  # numbers as one writes them
+    written: bool  # sentences, capitals and numbers as one writes them
     replacements: tuple[Replacement, ...]  # users' own
     format: str  # one of `FORMATS`
 

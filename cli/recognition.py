@@ -42,9 +42,12 @@ def add_writing_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--written",
         action="store_true",
-        help="write numbers, dates, money and the like as one writes them: $25",
+        default=True,
+        help="write sentences, capitals, numbers, dates and money as one writes them (the default)",
     )
-    command.add_argument("--spoken", dest="written", action="store_false", help="write words as they were heard")
+    command.add_argument(
+        "--spoken", dest="written", action="store_false", help="write plain words, just as they were heard"
+    )
     command.add_argument(
         "--replace", type=Path, metavar="FILE", help="replacements, a line each: spoken words => what to write"
     )

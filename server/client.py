@@ -45,7 +45,7 @@ def make_config(
     endpointing: bool | dict[str, float] = True,
     alternatives: int = 0,
     partial_interval_ms: float = 0,
-    written: bool = False,
+    written: bool = True,
     replacements: Mapping[str, str] | None = None,
 ) -> str:
     """The first message to the server; docs/protocol.md says what each setting does."""

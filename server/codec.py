@@ -17,6 +17,7 @@ from asr.events import Event
 from asr.search.decoder import DecoderOptions
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import HotWord
+from asr.written.form import WrittenForm
 from asr.written.replacements import Replacement
 
 
@@ -60,7 +61,7 @@ class Settings:
     rules: tuple[EndpointRule, ...] = DEFAULT_RULES
     alternatives: int = 0
     hot_words: tuple[HotWord, ...] = ()
-    written: bool = False  # numbers and the like as one writes them
+    written: bool | WrittenForm = False  # sentences, capitals, numbers and the like as one writes them
     replacements: tuple[Replacement, ...] = ()
 
     def decoding(self, default: DecoderOptions) -> DecoderOptions:

@@ -9,8 +9,8 @@
                                                        is closed
 
 Of the settings, those about audio, interim results, endpoints, key terms, alternatives and replacements have their
-meaning; ``smart_format`` and ``numerals`` ask for the written form; the others (model, language, punctuation and so on)
-are accepted and change nothing.
+meaning; ``punctuate`` asks for punctuation and capitals, ``numerals`` for figures, ``smart_format`` for both; the
+others (model, language and so on) are accepted and change nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import DEFAULT_BOOST, HotWord
+from asr.written.form import WrittenForm
 from asr.written.replacements import Replacement, make_replacements
 
 from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
@@ -55,7 +56,10 @@ class DeepgramCodec:
             rules=self._rules(),
             alternatives=int(self._number("alternatives", 1, 1, 100)) - 1,
             hot_words=self._hot_words(),
-            written=self._flag("smart_format") or self._flag("numerals"),
+            written=WrittenForm(
+                numerals=self._flag("smart_format") or self._flag("numerals"),
+                punctuation=self._flag("smart_format") or self._flag("punctuate"),
+            ),
             replacements=self._replacements(),
         )
 
@@ -190,7 +194,7 @@ def _alternative(text: str, words: tuple[Word, ...]) -> dict[str, Any]:
         "confidence": round(sum(word.confidence for word in words) / len(words), 4) if words else 0.0,
         "words": [
             {
-                "word": word.text,
+                "word": word.spoken if len(word.heard) == 1 else word.text.rstrip(".,?").lower(),
                 "start": word.start_s,
                 "end": word.end_s,
                 "confidence": word.confidence,

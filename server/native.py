@@ -45,7 +45,7 @@ class NativeCodec:
     """See `asr.server.codec.Codec`."""
 
     def __init__(self) -> None:
-        self._settings = Settings()
+        self._settings = Settings(written=True)
         self._started = False
         self._partial_interval_s = 0.0
         self._partial_at_s = 0.0  # when the last partial was sent, on the clock of the audio

@@ -62,7 +62,7 @@ class Wishes:
 
     @property
     def settings(self) -> Settings:
-        return Settings(self.rate_hz, _ENCODINGS[self.format], rules=self.rules, hot_words=self.hot_words)
+        return Settings(self.rate_hz, _ENCODINGS[self.format], rules=self.rules, hot_words=self.hot_words, written=True)
 
     def session(self, name: str) -> dict[str, Any]:
         """All settings as they are, in the shape in which they are set."""

@@ -89,7 +89,7 @@ class TranscriptionCodec:
     @property
     def settings(self) -> Settings:
         """How to open the stream, but for the sample rate, which the file says."""
-        return Settings(encoding="f32le", rules=self.wishes.rules, hot_words=self.wishes.hot_words)
+        return Settings(encoding="f32le", rules=self.wishes.rules, hot_words=self.wishes.hot_words, written=True)
 
     def receive(self, data: bytes) -> bytes:
         """Take a piece of the body; give the file's bytes that are in it."""

@@ -83,8 +83,10 @@ class WyomingCodec:
     @property
     def settings(self) -> Settings:
         if self._format is None:
-            return Settings(hot_words=self._hot_words)
-        return Settings(float(self._format.rate), channels=self._format.channels, hot_words=self._hot_words)
+            return Settings(hot_words=self._hot_words, written=True)
+        return Settings(
+            float(self._format.rate), channels=self._format.channels, hot_words=self._hot_words, written=True
+        )
 
     def opened(self) -> list[Reply]:
         return []

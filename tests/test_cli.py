@@ -118,13 +118,13 @@ def test_nan_samples_in_a_file(tmp_path) -> None:
 def test_pronunciations_of_ones_own(recognizer, clips, renamed, tmp_path) -> None:
     """Heard sounds are written as the word that the user's file gives them; a word said otherwise there is not heard.
     What the language model does not know needs to be a hot word as well."""
-    heard = recognizer.transcribe(clips[0].path).text
-    done = run("transcribe", "--pronunciations", renamed, clips[0].path)
+    heard = recognizer.transcribe(clips[0].path, written=False).text
+    done = run("transcribe", "--spoken", "--pronunciations", renamed, clips[0].path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == heard.replace("father", "fodder").replace("husband", "mother") != heard
     mine = asr.load(pronunciations=write_text(tmp_path / "new.txt", "zorp HH AH Z B AH N D\nhusband ZH ZH ZH\n"))
-    assert "zorp" not in mine.transcribe(clips[0].path).text
-    assert mine.transcribe(clips[0].path, hot_words=["zorp"]).text == heard.replace("husband", "zorp")
+    assert "zorp" not in mine.transcribe(clips[0].path, written=False).text
+    assert mine.transcribe(clips[0].path, hot_words=["zorp"], written=False).text == heard.replace("husband", "zorp")
 
 
 @pytest.mark.parametrize("command", [["transcribe", "a.wav"], ["serve", "--port", "0"], ["serve", "--workers", "2"]])

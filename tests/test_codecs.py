@@ -32,6 +32,7 @@ from wyoming.event import Event as WyomingEvent
 from wyoming.event import write_event
 
 from asr.events import Event, Final, Partial, Word
+from asr.written.form import WrittenForm
 from asr.written.writer import Writer
 
 KEYS = ["config", "sample_rate", "words", "max_alternatives", "phrase_list", "eof", "reset", "model", "type"]
@@ -116,17 +117,22 @@ def test_no_upload_breaks_the_codec(fields, whole: bool, size: int, junk: bytes)
 
 
 def test_the_written_form_is_asked_for_in_each_protocol() -> None:
-    """`written`, `smart_format` and `numerals` ask for it, and for replacements; without them nobody gets it."""
+    """Our own protocol has it unless `written` is false; Deepgram's queries ask for parts of it; Vosk has none."""
     native = NativeCodec()
-    assert not native.settings.written
-    native.receive('{"type": "config", "written": true, "replacements": {"open a i": "OpenAI"}}')
     assert native.settings.written
+    native.receive('{"type": "config", "written": false, "replacements": {"open a i": "OpenAI"}}')
+    assert not native.settings.written
     assert native.settings.replacements[0].written == "OpenAI"
     for bad in ('{"type": "config", "written": 1}', '{"type": "config", "replacements": {"x": ""}}'):
         with pytest.raises(ProtocolError):
             NativeCodec().receive(bad)
-    assert not DeepgramCodec({}).settings.written
-    assert DeepgramCodec({"smart_format": ["true"]}).settings.written
+    for query, form in {
+        "": WrittenForm(False, False),
+        "smart_format": WrittenForm(True, True),
+        "numerals": WrittenForm(True, False),
+        "punctuate": WrittenForm(False, True),
+    }.items():
+        assert DeepgramCodec({query: ["true"]}).settings.written == form
     assert DeepgramCodec({"numerals": ["true"], "replace": ["a b:AB"]}).settings.replacements[0].spoken == "a b"
     with pytest.raises(ProtocolError):
         DeepgramCodec({"replace": ["nothing"]})

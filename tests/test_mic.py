@@ -67,7 +67,7 @@ def test_ctrl_c_writes_what_was_said_and_nothing_is_lost(recognizer, heard, tmp_
 
 def test_a_speaker_s_own_pronunciations(heard, renamed) -> None:
     """What the microphone hears is written as the words that the user's file gives to its sounds."""
-    process = start("--pronunciations", renamed, wav=heard)
+    process = start("--spoken", "--pronunciations", renamed, wav=heard)
     first = process.stdout.readline().decode()
     process.send_signal(signal.SIGINT)
     finish(process)

@@ -41,6 +41,7 @@ files = ["pages.txt", "quoted.txt"]
 pieces = 20
 megabytes = 1.0
 second_steps = 3
+punctuation_steps = 3
 [g2p]
 file = "shipped/g2p.safetensors"
 [tune]
@@ -105,11 +106,12 @@ def test_one_command_makes_a_model(data: Path, tmp_path: Path, clips, capsys) ->
     recognizer = asr.load(tmp_path / "model")
     bundle = recognizer.bundle
     assert bundle.tokenizer.tokens == TOKENS
-    assert all(part is not None for part in (bundle.lexicon, bundle.lm, bundle.second_lm, bundle.g2p, bundle.pieces))
+    parts = bundle.lexicon, bundle.lm, bundle.second_lm, bundle.punctuation, bundle.g2p, bundle.pieces
+    assert all(part is not None for part in parts)
     vocabulary = set((tmp_path / "text" / "vocabulary.txt").read_text().split())
     assert set(bundle.lexicon or ()) == vocabulary
     # The lexicon is of some hundred words: those that it has are heard as the shipped network hears them.
-    heard = recognizer.transcribe(clips[0].path).text.split()
+    heard = recognizer.transcribe(clips[0].path, written=False).text.split()
     assert {"he", "has", "been"} <= set(heard) <= vocabulary
     assert set(read_lexicon(tmp_path / "lexicon.txt")) == {word for clip in clips for word in clip.text.split()}
     assert "WER" in (tmp_path / "scores.txt").read_text()
@@ -121,7 +123,7 @@ def test_one_command_makes_a_model(data: Path, tmp_path: Path, clips, capsys) ->
     maker(data, RECIPE.replace("beam = 8", "beam = 6"), tmp_path).run()
     lines = capsys.readouterr().out.splitlines()
     before = [line.partition(":")[0] for line in lines if line.endswith("done before")]
-    steps = "text g2p lexicon pieces phone_lm lm second_lm noise coded ctc crf model"
+    steps = "text g2p lexicon pieces phone_lm lm second_lm punctuation noise coded ctc crf model"
     assert before == steps.split()
     assert any(line.startswith("tune: done in") for line in lines)
     with pytest.raises(ConfigError, match="trained with other settings: delete it"):

@@ -187,10 +187,11 @@ def test_pauses_end_utterances(recognizer, clips) -> None:
     """Two clips with a second between are two finals for silence's sake, and one without rules."""
     gap = np.zeros(20_000, dtype=np.float32)
     samples = np.concatenate([clips[0].samples, gap, clips[2].samples, gap])
-    finals = [e for e in events_of(recognizer, samples, decoding=GREEDY) if isinstance(e, Final)]
+    options = {"decoding": GREEDY, "written": False}
+    finals = [e for e in events_of(recognizer, samples, **options) if isinstance(e, Final)]
     assert len(finals) >= 2
     assert finals[0].reason == "silence"
-    single = [e for e in events_of(recognizer, samples, rules=(), decoding=GREEDY) if isinstance(e, Final)]
+    single = [e for e in events_of(recognizer, samples, rules=(), **options) if isinstance(e, Final)]
     assert [e.reason for e in single] == ["end"]
     assert [w.text for w in single[0].words] == [w.text for f in finals for w in f.words]
 
@@ -198,10 +199,11 @@ def test_pauses_end_utterances(recognizer, clips) -> None:
 def test_a_long_utterance_is_ended(recognizer, clips) -> None:
     """A rule on length ends an utterance that never pauses, and no word is lost by it."""
     rules = (EndpointRule("length", speech=True, silence_s=0.0, length_s=2.0),)
-    finals = [e for e in events_of(recognizer, clips[0].samples, rules=rules, decoding=GREEDY) if isinstance(e, Final)]
+    options = {"decoding": GREEDY, "written": False}
+    finals = [e for e in events_of(recognizer, clips[0].samples, rules=rules, **options) if isinstance(e, Final)]
     assert len(finals) >= 2
     assert finals[0].reason == "length"
-    whole = text_of(events_of(recognizer, clips[0].samples, rules=(), decoding=GREEDY))
+    whole = text_of(events_of(recognizer, clips[0].samples, rules=(), **options))
     assert "".join(f.text for f in finals).replace(" ", "") == whole.replace(" ", "")
 
 

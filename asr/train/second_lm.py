@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numpy as np
@@ -187,7 +188,7 @@ class SecondLmTrainer:
         try:
             saved = torch.load(self.checkpoint, weights_only=True)
             self.model.load_state_dict(saved["model"])
-        except (RuntimeError, KeyError, EOFError) as error:
+        except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
             raise ConfigError(f"{self.checkpoint} is of another model or damaged: delete it to begin anew") from error
         self.average, self.step = saved["average"], saved["step"]
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):

@@ -1,29 +1,23 @@
 """The written form of a stream: settled as its words are, and never taken back.
 
 Tokens go through stages, each of which reads what the one before has settled: users' replacements and the grammar, then
-replacements of what is written. A stage holds back what depends on words to come (`asr.written.words`); a model that
-sets capitals and punctuation would be a further stage.
+replacements of what is written, then punctuation and capitals. A stage holds back what depends on words to come
+(`asr.written.words`, `asr.written.marking`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from asr.events import Alternative, Final, Partial, Word
 from asr.written.grammar import write_here
+from asr.written.marking import Marking
+from asr.written.punctuation import Punctuation
 from asr.written.replacements import Replacement, Replacements
+from asr.written.token import Token
 from asr.written.words import Pieces, Undecided, Words
 
 _REPLACED = " "  # what later stages see of a replacement: no word has a space
-
-
-class Token(NamedTuple):
-    """What is written for a stretch of words."""
-
-    text: str
-    words: int
-    replaced: bool = False  # as a user wants it: no stage changes it
 
 
 class _Stage:
@@ -54,23 +48,55 @@ class _Stage:
         return settled
 
 
+class _Utterance:
+    """What is settled of one utterance."""
+
+    def __init__(self, stages: Sequence[_Stage], marking: Marking | None) -> None:
+        self._stages, self._marking = stages, marking
+        self._given = 0
+        self._settled: list[Token] = []
+
+    def accept(self, words: Sequence[Word], over: bool) -> list[Token]:
+        """All that is settled by these words, the first of which were given before."""
+        new = words[self._given :]
+        tokens = [Token(word.text, 1) for word in new]
+        for stage in self._stages:
+            tokens = stage.accept(tokens, over)
+        if self._marking is not None:
+            tokens = self._marking.accept(words, self._given, tokens, over)
+        self._given = max(self._given, len(words))
+        self._settled += tokens
+        return self._settled
+
+
 class Writer:
     """Writes one stream's utterances. Belongs to one caller."""
 
-    def __init__(self, replacements: Iterable[Replacement] = (), numerals: bool = True) -> None:
+    def __init__(
+        self,
+        replacements: Iterable[Replacement] = (),
+        numerals: bool = True,
+        punctuation: Punctuation | None = None,
+    ) -> None:
         """Args:
         replacements: users' own, which go before the grammar.
-        numerals: whether the grammar writes; without it only the replacements do.
+        numerals: whether the grammar writes; without it the others do alone.
+        punctuation: the model that sets marks and capitals; none sets none.
         """
         self._own = Replacements(replacements)
         self._numerals = numerals
-        self.reset()
+        self._marking = None if punctuation is None else Marking(punctuation)
+        self._begin()
 
     def reset(self) -> None:
-        """Begin a new utterance."""
-        self._stages = self._make_stages()
-        self._given = 0
-        self._settled: list[Token] = []
+        """Begin a new utterance. What was said before it still tells where sentences begin."""
+        if self._marking is not None:
+            self._marking.end_utterance()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._utterance = _Utterance(self._make_stages(), self._marking)
+        self._before = None if self._marking is None else self._marking.copy()
 
     def partial(self, partial: Partial, stable_words: int) -> Partial:
         """A partial whose settled words are written; the others stay as heard.
@@ -79,18 +105,16 @@ class Writer:
             partial: of the utterance, as heard.
             stable_words: how many leading words of it cannot change.
         """
-        new = [word.text for word in partial.words[self._given : stable_words]]
-        self._given += len(new)
-        self._settled += self._run(self._stages, new, over=False)
-        words = _join(self._settled, partial.words)
-        tail = partial.words[sum(token.words for token in self._settled) :]
+        settled = self._utterance.accept(partial.words[:stable_words], over=False)
+        words = _join(settled, partial.words)
+        tail = partial.words[sum(token.words for token in settled) :]
         stable = len(" ".join(word.text for word in words))
         words += tail
         return Partial(" ".join(word.text for word in words), words, stable)
 
     def final(self, final: Final) -> Final:
         """A final, and its alternatives, written to the end."""
-        words = self.write(final.words)
+        words = _join(self._utterance.accept(final.words, over=True), final.words)
         alternatives = []
         for other in final.alternatives:
             written = self.write(other.words)
@@ -99,21 +123,15 @@ class Writer:
         return Final(text, words, final.reason, final.score, tuple(alternatives))
 
     def write(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
-        """Whole utterance: its written tokens, each with the words it stands for."""
-        return _join(self._run(self._make_stages(), [word.text for word in words], over=True), words)
+        """Whole utterance in place of this one: its written tokens, each with the words it stands for."""
+        marking = None if self._before is None else self._before.copy()
+        return _join(_Utterance(self._make_stages(), marking).accept(words, over=True), words)
 
     def _make_stages(self) -> list[_Stage]:
         stages = [_Stage(self._first)]
         if self._own:
             stages.append(_Stage(self._replace))
         return stages
-
-    @staticmethod
-    def _run(stages: Sequence[_Stage], words: Iterable[str], over: bool) -> list[Token]:
-        tokens = [Token(word, 1) for word in words]
-        for stage in stages:
-            tokens = stage.accept(tokens, over)
-        return tokens
 
     def _first(self, words: Words, at: int) -> list[Token]:
         """Replacements of what is said, then the grammar."""
@@ -146,7 +164,12 @@ def _join(tokens: Iterable[Token], words: Sequence[Word]) -> tuple[Word, ...]:
     return tuple(joined)
 
 
-def write_text(text: str, replacements: Iterable[Replacement] = (), numerals: bool = True) -> str:
+def write_text(
+    text: str,
+    replacements: Iterable[Replacement] = (),
+    numerals: bool = True,
+    punctuation: Punctuation | None = None,
+) -> str:
     """The written form of plain lower-case words: *twenty five dollars* as *$25*."""
     words = tuple(Word(word, 0.0, 0.0, 1.0) for word in text.split())
-    return " ".join(word.text for word in Writer(replacements, numerals).write(words))
+    return " ".join(word.text for word in Writer(replacements, numerals, punctuation).write(words))

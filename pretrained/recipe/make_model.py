@@ -33,7 +33,7 @@ import make_word_pieces
 import tomli_w
 from asr.cli.main import main as asr_command
 
-from asr.bundle import G2P_FILE, LEXICON_FILE, LM_FILE, SECOND_LM_FILE
+from asr.bundle import G2P_FILE, LEXICON_FILE, LM_FILE, PUNCTUATION_FILE, SECOND_LM_FILE
 from asr.errors import AsrError, ConfigError
 from asr.options import from_table, read_tables
 from asr.train.config import find_paths
@@ -62,7 +62,9 @@ class Text:
     megabytes: float = 19.9  # of the language model
     phonemes: int = 7_000_000  # of each text, for the phoneme trigram
     second_steps: int = 0  # of the recurrent language model's training, 5,120 words each; 0: no such model
-    second_kernels: str = "torch"  # for that: "native" is faster on CPUs with AMX or AVX-512 BF16
+    punctuation_steps: int = 0  # of the model of punctuation's training, 8,192 words each; 0: no such model
+    punctuation_shares: dict[str, float] = field(default_factory=dict)  # of texts by name; others have the rest
+    kernels: str = "torch"  # for both: "native" is faster on CPUs with AMX or AVX-512 BF16
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,11 @@ class Maker:
             ("phone_lm", self.make_phone_lm, recipe.text.phonemes),
             ("lm", self.make_lm, [recipe.text.order, recipe.text.megabytes]),
             ("second_lm", self.make_second_lm, [recipe.text.second_steps]),
+            (
+                "punctuation",
+                self.make_punctuation,
+                [recipe.text.punctuation_steps, recipe.text.punctuation_shares],
+            ),
             ("noise", self.make_noise, [speech.noise_minutes, _identity(self.noise)]),
             ("coded", self.make_coded, speech.coded),
         ]
@@ -233,9 +240,19 @@ class Maker:
         text, target = self.recipe.text, self.output / SECOND_LM_FILE
         target.unlink(missing_ok=True)
         if text.second_steps:
-            settings = "--steps", text.second_steps, "--kernels", text.second_kernels
+            settings = "--steps", text.second_steps, "--kernels", text.kernels
             vocabulary = self.output / "text" / "vocabulary.txt"
             run_asr("lm", "train", target, *self.clean_texts, "--vocabulary", vocabulary, *settings)
+
+    def make_punctuation(self) -> None:
+        """What sets marks and capitals in the written form."""
+        text, target = self.recipe.text, self.output / PUNCTUATION_FILE
+        target.unlink(missing_ok=True)
+        if text.punctuation_steps:
+            shares = text.punctuation_shares
+            files = [f"{path}={shares[path.stem]}" if path.stem in shares else path for path in self.clean_texts]
+            settings = "--steps", text.punctuation_steps, "--kernels", text.kernels
+            run_asr("punctuation", "train", target, *files, *settings)
 
     def make_noise(self) -> None:
         """Lines in which nothing is said."""
@@ -297,7 +314,7 @@ class Maker:
         model = self.output / "model"
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(self.output / self.recipe.stages[-1].name / "model", model)
-        for name in (LEXICON_FILE, G2P_FILE, LM_FILE, SECOND_LM_FILE):
+        for name in (LEXICON_FILE, G2P_FILE, LM_FILE, SECOND_LM_FILE, PUNCTUATION_FILE):
             if (self.output / name).exists():
                 shutil.copyfile(self.output / name, model / name)
 

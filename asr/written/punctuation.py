@@ -1,0 +1,161 @@
+"""The model of punctuation and capitals: what follows a word, and whether the word itself has a capital.
+
+A small recurrent network over words. It reads each word together with the few words after it, remembers what came
+before, and says for each word which mark follows and whether it is a name::
+
+    word -> its vector + its ending's vector, how often print has it with a capital, the pause before it
+    (the word and `lookahead` more) -> window -> x + lstm(norm(x)) -> norm -> marks and capital
+
+A word that the model does not know is known by its ending. Matrices are in 8-bit integers.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from asr.errors import ModelError
+from asr.network.integers import quantize_rows, widen_rows
+
+Array = np.ndarray[Any, Any]
+
+MARKS = ("", ",", ".", "?")  # what may follow a word
+OUTPUTS = len(MARKS) + 1  # scores of the marks, then of a capital
+PAUSES_S = (0.1, 0.3, 0.6)  # where the kinds of pauses part
+UNKNOWN_PAUSE, NEW_UTTERANCE = 0, len(PAUSES_S) + 2  # beside them: times are not known; the first word of an utterance
+PAUSE_KINDS = len(PAUSES_S) + 3
+FEATURES = 2 + PAUSE_KINDS  # what stands beside a word's vector: capitals in print, whether that is known, the pause
+ENDING_LETTERS = 3
+PRIOR_SCALE = 16.0  # steps of a stored prior, log odds of a capital, to one
+NO_PRIOR = -128
+
+MATRICES = ("words", "endings", "window", "cell.input", "cell.memory", "out")
+VECTORS = ("window.bias", "cell.bias", "out.bias", "nothing")  # `nothing` stands where no word follows any more
+NORMS = ("norm", "last_norm")  # (2, units) each, weight and bias
+_WORDS, _FORMS, _PRIORS = "list", "forms", "priors"
+_AGAIN = "Copy the model folder again, with all its files"
+
+
+def ending_number(word: str, endings: int) -> int:
+    """Which of so many vectors of endings a word has."""
+    return zlib.crc32(word[-ENDING_LETTERS:].encode()) % endings
+
+
+@dataclass(frozen=True)
+class Punctuation:
+    """A model of punctuation.
+
+    The first words have vectors, most frequent first; all have priors.
+    """
+
+    words: tuple[str, ...]
+    forms: Mapping[str, str]  # how words are written that have their capitals elsewhere than at the start: nasa, NASA
+    stored: Mapping[str, Array]  # matrices in int8 with ``NAME.peaks``, vectors and norms float32, priors int8
+
+    @property
+    def units(self) -> int:
+        """Of the LSTM."""
+        return int(self.stored[NORMS[0]].shape[1])
+
+    @property
+    def width(self) -> int:
+        """Of a word's vector."""
+        return int(self.stored["words"].shape[1])
+
+    @property
+    def lookahead(self) -> int:
+        """Words after a word that are read before it is decided."""
+        return int(self.stored["window"].shape[1]) // (self.width + FEATURES) - 1
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The words' numbers."""
+        return {word: number for number, word in enumerate(self.words)}
+
+    @cached_property
+    def wide(self) -> dict[str, Array]:
+        """What is multiplied at each word, in float32: `window`, `out`, and `cell`: by the input and the memory."""
+        wide = {name: widen_rows(self.stored[name], self.stored[f"{name}.peaks"]) for name in MATRICES[2:]}
+        wide["cell"] = np.concatenate([wide.pop("cell.input"), wide.pop("cell.memory")], axis=1)
+        return wide
+
+    @classmethod
+    def of_parameters(
+        cls, words: Sequence[str], forms: Mapping[str, str], priors: Array, values: Mapping[str, Array]
+    ) -> Punctuation:
+        """Of float32 parameters under the names of `MATRICES`, `VECTORS` and `NORMS`, and int8 priors."""
+        stored: dict[str, Array] = {_PRIORS: priors.astype(np.int8)}
+        for name, value in values.items():
+            if name in MATRICES:
+                stored[name], stored[f"{name}.peaks"] = quantize_rows(value)
+            else:
+                stored[name] = np.ascontiguousarray(value, np.float32)
+        return cls(tuple(words), dict(forms), stored)
+
+    def save(self, path: Path) -> None:
+        """Write the model."""
+        forms = [f"{word} {form}" for word, form in sorted(self.forms.items())]
+        texts = {_WORDS: _pack(self.words), _FORMS: _pack(forms)}
+        save_file({**self.stored, **texts}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Punctuation:
+        """Read a model. Raises ModelError if the file is damaged."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            words = _unpack(stored.pop(_WORDS))
+            forms = dict(line.split(" ", 1) for line in _unpack(stored.pop(_FORMS)) if line)
+            model = cls(tuple(words), forms, stored)
+            _check(model)
+        except (OSError, SafetensorError, ValueError, KeyError, zlib.error, UnicodeDecodeError) as error:
+            raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
+        return model
+
+
+def _pack(lines: Sequence[str]) -> Array:
+    return np.frombuffer(zlib.compress("\n".join(lines).encode("ascii"), 9), np.uint8)
+
+
+def _unpack(packed: Array) -> list[str]:
+    return zlib.decompress(packed.tobytes()).decode("ascii").split("\n")
+
+
+def _check(model: Punctuation) -> None:
+    """Raise KeyError or ValueError unless all parts are there and fit."""
+    stored, units, width = model.stored, model.units, model.width
+    read = (model.lookahead + 1) * (width + FEATURES)
+    shapes = {
+        "words": (len(stored["words"]), width),
+        "endings": (len(stored["endings"]), width),
+        "window": (units, read),
+        "cell.input": (4 * units, units),
+        "cell.memory": (4 * units, units),
+        "out": (OUTPUTS, units),
+        "window.bias": (units,),
+        "cell.bias": (4 * units,),
+        "out.bias": (OUTPUTS,),
+        "nothing": (width + FEATURES,),
+        **dict.fromkeys(NORMS, (2, units)),
+        _PRIORS: (len(model.words),),
+    }
+    for name, shape in shapes.items():
+        if stored[name].shape != shape:
+            raise ValueError(f"{name} has another shape")
+        if name in MATRICES and stored[f"{name}.peaks"].shape != shape[:1]:
+            raise ValueError(f"{name}.peaks has another shape")
+        if stored[name].dtype != (np.int8 if name in MATRICES or name == _PRIORS else np.float32):
+            raise ValueError(f"{name} is of another type")
+    if len(stored["words"]) > len(model.words) or not len(stored["endings"]):
+        raise ValueError("its words and their vectors do not fit")
+    floats = [value for value in stored.values() if value.dtype == np.float32]
+    if not all(np.isfinite(value).all() for value in floats):
+        raise ValueError("it holds values that are not finite")

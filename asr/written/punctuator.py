@@ -1,0 +1,121 @@
+"""Runs the model of punctuation over one stream's words, as many at a time as are settled.
+
+What is decided of a word rests on the words before it, the word, and as many after it as the model reads; it is decided
+once. The memory goes on from utterance to utterance: a pause in the middle of a sentence need not end it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asr.network.integers import PEAK
+from asr.written.punctuation import (
+    FEATURES,
+    MARKS,
+    NEW_UTTERANCE,
+    NO_PRIOR,
+    PAUSES_S,
+    PRIOR_SCALE,
+    UNKNOWN_PAUSE,
+    Punctuation,
+    ending_number,
+)
+
+Array = np.ndarray[Any, Any]
+
+_EPSILON = np.float32(1e-5)  # of the norms, as in training
+
+
+class Decision(NamedTuple):
+    """What is written with a word."""
+
+    mark: str  # what follows it, one of `MARKS`
+    capital: bool  # whether it has one of its own, wherever it stands
+
+
+def pause_kind(pause_s: float) -> int:
+    """The kind of a pause between two words."""
+    return 1 + sum(pause_s > edge_s for edge_s in PAUSES_S)
+
+
+class Punctuator:
+    """Marks and capitals for one stream. Belongs to one caller."""
+
+    def __init__(self, model: Punctuation) -> None:
+        self._model = model
+        self._waiting: deque[Array] = deque()  # what is known of words that are not decided yet
+        self._first = True  # whether the next word begins an utterance
+        self._hidden = np.zeros(model.units, np.float32)
+        self._cell = np.zeros(model.units, np.float32)
+
+    def copy(self) -> Punctuator:
+        """One that goes on from here by itself."""
+        other = copy.copy(self)
+        other._waiting = self._waiting.copy()
+        return other
+
+    def accept(self, word: str, pause_s: float | None) -> None:
+        """Take a word of the utterance, and the pause before it if that is known."""
+        kind = NEW_UTTERANCE if self._first else UNKNOWN_PAUSE if pause_s is None else pause_kind(pause_s)
+        self._first = False
+        self._waiting.append(self._look_up(word, kind))
+
+    def decide(self, over: bool) -> list[Decision]:
+        """What is settled by the words taken so far; ``over`` says that the utterance has ended with them."""
+        ahead = 0 if over else self._model.lookahead
+        decisions = []
+        while len(self._waiting) > ahead:
+            decisions.append(self._next())
+            self._waiting.popleft()
+        if over:
+            self._first = True
+        return decisions
+
+    def forget(self) -> None:
+        """The utterance has ended without its last words."""
+        self._waiting.clear()
+        self._first = True
+
+    def _look_up(self, word: str, pause: int) -> Array:
+        model, stored = self._model, self._model.stored
+        number = model.numbers.get(word, len(model.words))
+        ending = ending_number(word, len(stored["endings"]))
+        row = np.zeros(model.width + FEATURES, np.float32)
+        row[: model.width] = stored["endings"][ending] * (stored["endings.peaks"][ending] / np.float32(PEAK))
+        if number < len(stored["words"]):
+            row[: model.width] += stored["words"][number] * (stored["words.peaks"][number] / np.float32(PEAK))
+        if number < len(model.words) and stored["priors"][number] != NO_PRIOR:
+            row[model.width] = stored["priors"][number] / PRIOR_SCALE / 4
+            row[model.width + 1] = 1.0
+        row[model.width + 2 + pause] = 1.0
+        return row
+
+    def _next(self) -> Decision:
+        """Decide the first word that waits."""
+        wide, model, size = self._model.wide, self._model, self._model.lookahead + 1
+        rows = [*islice(self._waiting, size)]
+        rows += [model.stored["nothing"]] * (size - len(rows))
+        z = wide["window"] @ np.concatenate(rows) + model.stored["window.bias"]
+        both = np.concatenate([_normed(z, model.stored["norm"]), self._hidden])
+        gates = (wide["cell"] @ both + model.stored["cell.bias"]).reshape(4, -1)
+        kept, forgotten, opened = _sigmoid(gates[0]), _sigmoid(gates[1]), _sigmoid(gates[3])
+        self._cell = forgotten * self._cell + kept * np.tanh(gates[2])
+        self._hidden = opened * np.tanh(self._cell)
+        scores = wide["out"] @ _normed(z + self._hidden, model.stored["last_norm"]) + model.stored["out.bias"]
+        return Decision(MARKS[int(scores[: len(MARKS)].argmax())], bool(scores[-1] > 0))
+
+
+def _normed(x: Array, norm: Array) -> Array:
+    weight, bias = norm
+    centred = x - x.mean()
+    normed: Array = centred * (weight / np.sqrt((centred * centred).mean() + _EPSILON)) + bias
+    return normed
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * np.tanh(0.5 * x) + 0.5

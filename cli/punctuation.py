@@ -1,0 +1,93 @@
+"""``asr punctuation``: make and measure a model of punctuation and capitals."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from asr.cli.timed_report import timed_report
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this subcommand and its own."""
+    command = commands.add_parser(
+        "punctuation",
+        help="make or measure a model of punctuation",
+        description="Train the model that sets punctuation and capitals in the written form, or measure one.",
+    )
+    actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
+    train = actions.add_parser(
+        "train",
+        help="train a model",
+        description="Train on text with punctuation and capitals. Put the result into a model folder as "
+        "punctuation.safetensors. Interrupt it at any time: the same command goes on.",
+    )
+    train.add_argument("output", type=Path, metavar="OUT", help="file to write, e.g. punctuation.safetensors")
+    train.add_argument(
+        "text",
+        nargs="+",
+        metavar="TEXT[=SHARE]",
+        help="text files, plain or .gz, .bz2, .xz; shares of what is trained on, as 0.2: others have the rest",
+    )
+    train.add_argument("--steps", type=int, default=5_000, metavar="N", help="of 8,192 words each (default: 5000)")
+    train.add_argument(
+        "--most-words", type=int, default=20_000_000, metavar="N", help="read of each text (default: 20000000)"
+    )
+    train.add_argument(
+        "--kernels",
+        choices=("torch", "native"),
+        default="torch",
+        help="native: faster, for CPUs with AMX or AVX-512 BF16 (default: torch)",
+    )
+    train.set_defaults(run=run_train)
+    score = actions.add_parser(
+        "score",
+        help="print precision and recall on text",
+        description="Set marks and capitals on a text's words, and compare them with the text's own.",
+    )
+    score.add_argument("model", type=Path, metavar="MODEL", help="a punctuation.safetensors")
+    score.add_argument("text", nargs="+", type=Path, metavar="TEXT", help="text files that it was not trained on")
+    score.add_argument("--most-words", type=int, default=50_000, metavar="N", help="read of each text (default: 50000)")
+    score.add_argument(
+        "--held-out", action="store_true", help="only the lines that `asr punctuation train` leaves out of every text"
+    )
+    score.set_defaults(run=run_score)
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train a model and write it."""
+    from asr.errors import ConfigError
+    from asr.train.marked_text import TRAINED, MarkedTextReader
+    from asr.train.punctuation import PunctuationOptions, PunctuationTrainer, shared
+
+    settings = PunctuationOptions(steps=options.steps, kernels=options.kernels)
+    reader, report = MarkedTextReader(), timed_report()
+    texts = []
+    for argument in options.text:
+        name, equals, share = argument.rpartition("=")
+        try:
+            given = float(share) if equals else None
+        except ValueError:
+            raise ConfigError(f"{argument}: {share!r} is no number; write TEXT or TEXT=SHARE") from None
+        text = reader.read(Path(name if equals else argument), options.most_words, TRAINED)
+        report(f"{name or argument}: {len(text.words):,} words")
+        texts.append((text, given))
+    PunctuationTrainer(options.output, shared(texts), reader.forms, settings).run(report)
+    report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def run_score(options: argparse.Namespace) -> int:
+    """Measure a model on each text."""
+    from asr.train.marked_text import HELD_OUT, MarkedTextReader
+    from asr.train.punctuation_score import score_text
+    from asr.written.punctuation import Punctuation
+
+    model = Punctuation.load(options.model)
+    for path in options.text:
+        reader = MarkedTextReader()
+        text = reader.read(path, options.most_words, HELD_OUT if options.held_out else None)
+        print(f"{path}: {len(text.words):,} words")
+        print(score_text(model, text, reader.forms).table())
+    return 0
