@@ -199,7 +199,9 @@ def _self_test(model: str | None) -> Finding:
     )
     if not text:
         remedy = "copy the model folder again" if model else "pip install --force-reinstall asr-stream"
-        return Finding("self-test", "broken", f"no word was heard in {stream.position_s:.1f} s of speech", remedy, (), data)
+        return Finding(
+            "self-test", "broken", f"no word was heard in {stream.position_s:.1f} s of speech", remedy, (), data
+        )
     if factor >= _SLOW:
         remedy = "close other programs, or use a faster machine" if sys.maxsize > 2**32 else "use a 64-bit Python"
         return Finding("self-test", "broken" if factor >= _TOO_SLOW else "warning", told, remedy, data=data)

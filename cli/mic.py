@@ -85,6 +85,7 @@ def _listen(options: argparse.Namespace, capture: Capture, make_stream: Callable
                 if isinstance(event, Final):
                     notes.write(event)  # first: what can be seen is on the disk
                 shown.write(event)
+            shown.draw()
 
         try:
             for heard in capture:
