@@ -139,4 +139,4 @@ class Capture:
 def _pcm(samples: np.ndarray) -> bytes:
     import numpy as np
 
-    return np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype("<i2").tobytes()
+    return bytes(np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype("<i2").tobytes())

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _mark_paths(parser: argparse.ArgumentParser, files: dict[str, str], folders: dict[str, str]) -> None:
+def _mark_paths(parser: argparse.ArgumentParser, files: dict[str, Any], folders: dict[str, Any]) -> None:
     """Have arguments that are paths completed with those there are."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

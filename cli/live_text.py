@@ -11,7 +11,9 @@ from asr.events import Partial
 if TYPE_CHECKING:
     from rich.text import Text
 
-_CLEAR = "\r\x1b[J"  # to the start of the line, and nothing from there on
+# To the start of the line, and nothing from there on. In two steps: a screen that is cleared as a whole, tmux keeps
+# among the lines that have scrolled away.
+_CLEAR = "\r\x1b[K\x1b[C\x1b[J\r"
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, which would blink where nobody writes
 _CUT = "… "  # stands for the beginning of an utterance that is longer than its lines
 _MOST_LINES = 4  # of the utterance being spoken: of a longer one the end is shown

@@ -6,6 +6,7 @@ import os
 import sys
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 
 class FaultKind(Enum):
@@ -77,9 +78,9 @@ def fault_line(kind: FaultKind, name: str = "", reason: str = "", platform: str 
 
 def fault_kind(error: Exception | None) -> FaultKind:
     """What an error of sounddevice means: its arguments are a text, PortAudio's number, and the system's own."""
-    arguments = error.args if error is not None else ()
+    arguments: tuple[Any, ...] = error.args if error is not None else ()
     code = arguments[1] if len(arguments) > 1 else None
-    host = arguments[2] if len(arguments) > 2 else ()
+    host: tuple[Any, ...] = arguments[2] if len(arguments) > 2 else ()
     host_code = host[1] if len(host) > 1 else None
     text = " ".join(str(part) for part in arguments).lower()
     if host_code in _DENIED or "denied" in text or "not permitted" in text:

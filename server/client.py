@@ -230,8 +230,8 @@ def _refused(address: str, error: OSError | InvalidHandshake | InvalidURI) -> Se
         return ServerError(f"http_{error.response.status_code}", reason)
     if isinstance(error, InvalidURI):
         return ServerError("bad_address", f"{address} is no address of a server: write ws://HOST:PORT or wss://…")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return ServerError("unreachable", f"cannot connect to {address}: {reason or 'no answer in time'}")
+    reason = (isinstance(error, OSError) and error.strerror) or str(error) or "no answer in time"
+    return ServerError("unreachable", f"cannot connect to {address}: {reason}")
 
 
 def _closed(error: ConnectionClosed) -> ServerError:

@@ -182,3 +182,26 @@ def test_a_card_that_may_not_be_opened(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may open all
     assert "pcmC0D0c: sudo usermod" in absence_line("linux", tmp_path)
     assert absence_line("darwin", tmp_path).startswith("no microphone is there: connect one; System Settings")
+
+
+def test_the_clock_and_the_times_of_words_stay_together(speech, tmp_path) -> None:
+    """After minutes of the same again and again, a word is where it was in its first round, as the clock counts."""
+    round_s = -(-len(speech) // 16_000)
+    wav = write_wav(tmp_path / "a.wav", np.pad(speech, (0, round_s * 16_000 - len(speech))), 48_000)
+    terminal, notes, rounds = Terminal(), tmp_path / "a.jsonl", 6
+    environment = {"FAKE_MIC_SPEED": "50", "FAKE_MIC_TIMES": str(rounds)}
+    process = start("--reconnect", "--output", notes, wav=wav, fault="unplugged", env=environment, stdout=terminal.end)
+    lines = terminal.wait(lambda lines: bool(lines) and "waiting for" in lines[-1])
+    minutes, seconds = divmod(rounds * round_s, 60)
+    assert lines[-1].startswith(f"0:{minutes:02}:{seconds:02} ")
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    terminal.close()
+    words = [word for line in notes.read_text().splitlines() for word in json.loads(line)["words"]]
+    places = {}
+    for before, word, after in zip(words, words[1:], words[2:], strict=False):
+        place_s = word["start_s"] % round_s
+        places.setdefault((before["text"], word["text"], after["text"]), []).append(place_s)
+    again = [found for found in places.values() if len(found) >= rounds - 1]
+    assert len(again) > 30
+    assert max(max(found) - min(found) for found in again) < 0.15

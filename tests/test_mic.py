@@ -80,7 +80,7 @@ def test_colour_where_it_is_wanted(heard, no_color) -> None:
     finish(start(wav=heard, fault="unplugged", stdout=terminal.end, env={"NO_COLOR": no_color}))
     terminal.close()
     codes = set(re.findall(rb"\x1b\[[0-9?;]*([A-Za-z])", terminal.written))
-    assert codes - {b"A"} == {b"J", b"l", b"h"} | (set() if no_color else {b"m"})
+    assert codes - {b"A"} == {b"K", b"C", b"J", b"l", b"h"} | (set() if no_color else {b"m"})
 
 
 def test_a_window_made_narrower_while_someone_speaks(recognizer, speech, tmp_path) -> None:

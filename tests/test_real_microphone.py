@@ -96,7 +96,7 @@ def wait(until, timeout_s: float = 60.0) -> None:
 
 def test_what_is_played_is_what_is_read(sound, recognizer, clips, tmp_path) -> None:
     """Speech played to the microphone in real time has the words of its file, on the screen and in the notes."""
-    wav = write_wav(tmp_path / "a.wav", clips[1].samples, 48_000)
+    wav = write_wav(tmp_path / "a.wav", clips[2].samples, 48_000)
     terminal, notes = Terminal(60, 12), tmp_path / "notes.txt"
     process = sound.start("--output", notes, "--save", tmp_path / "heard.wav", stdout=terminal.end)
     terminal.wait(lambda lines: bool(lines) and "0:00:01" in lines[-1])  # sound comes, and the model is no matter
@@ -104,7 +104,8 @@ def test_what_is_played_is_what_is_read(sound, recognizer, clips, tmp_path) -> N
     terminal.wait(lambda lines: len(lines) > 1 and notes.read_text() != "" and "default" in lines[-1])
     process.send_signal(signal.SIGINT)
     assert finish(process)[::2] == (0, "")
-    # The microphone had begun before the file did: how the blocks of sound fall is another, so words are compared.
+    # The microphone had begun before the file did, so that its blocks of sound fall otherwise: the words of these clips
+    # are the same wherever they begin.
     assert notes.read_text().split() == recognizer.transcribe(wav).text.split()
     assert "".join(terminal.close()).replace(" ", "") == "".join(notes.read_text().split())  # the terminal breaks lines
     assert recognizer.transcribe(tmp_path / "heard.wav").text == notes.read_text().strip()
@@ -112,7 +113,7 @@ def test_what_is_played_is_what_is_read(sound, recognizer, clips, tmp_path) -> N
 
 def test_unplugged_and_plugged_in_again(sound, recognizer, clips, tmp_path) -> None:
     """The utterance that a device takes along when it goes is final; with --reconnect the next one follows it."""
-    first, second = (write_wav(tmp_path / f"{k}.wav", clips[k].samples, 48_000) for k in (1, 2))
+    first, second = (write_wav(tmp_path / f"{k}.wav", clips[k].samples, 48_000) for k in (0, 2))
     terminal, notes = Terminal(70, 12), tmp_path / "notes.txt"
     process = sound.start("--reconnect", "--output", notes, stdout=terminal.end, stderr=terminal.end)
     terminal.wait(lambda lines: bool(lines) and "0:00:01" in lines[-1])
@@ -140,7 +141,7 @@ def test_unplugged_and_plugged_in_again(sound, recognizer, clips, tmp_path) -> N
 
 def test_unplugged_for_good(sound, recognizer, clips, tmp_path) -> None:
     """Without --reconnect a device that goes away ends the command, which writes what was said and why."""
-    wav = write_wav(tmp_path / "a.wav", clips[1].samples, 48_000)
+    wav = write_wav(tmp_path / "a.wav", clips[2].samples, 48_000)
     process = sound.start()
     wait(sound.listens)
     time.sleep(2.5)  # PulseAudio gives a first recorder nothing for up to two seconds
