@@ -1,8 +1,8 @@
 """An hour of `asr mic` on a terminal: its memory, and whether its clock and the times of its words stay together.
 
-The microphone is the tests' stand-in, which plays speech again and again, sixty times as fast as it was spoken; all the
-rest is as it always is, the screen and the notes on the disk too. Every word comes once a round, so that the rounds can
-be compared: prints a row for each five minutes of sound.
+The microphone is the tests' stand-in, which plays speech again and again, twenty times as fast as it was spoken; all
+the rest is as it always is, the screen and the notes on the disk too. Every word comes once a round, so that the rounds
+can be compared: prints a row for each five minutes of sound.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, nargs="?", help="speech to use (default: the tests' clips)")
     parser.add_argument("--minutes", type=int, default=60)
-    parser.add_argument("--speed", type=float, default=60.0, help="times as fast as real time (default: 60)")
+    parser.add_argument("--speed", type=float, default=20.0, help="times as fast as real time (default: 20)")
     options = parser.parse_args()
 
     audio, _ = load_speech(options.manifest, 120.0)

@@ -88,7 +88,7 @@ class RawInputStream:
         if _FAULT == "rate" and samplerate != 16000:
             raise PortAudioError("Error opening RawInputStream: Invalid sample rate [PaErrorCode -9997]", -9997)
         assert (channels, dtype) == (1, "int16")
-        self._data = _rate_of(_files[0], samplerate) * _TIMES
+        self._data = _rate_of(_files[0], samplerate)
         self.samplerate, self._block = float(samplerate), 2 * blocksize
         self._callback, self._finished = callback, finished_callback
         self._goes = _FAULT == "unplugged" or len(_files) > 1
@@ -98,8 +98,10 @@ class RawInputStream:
     def _play(self):
         global _looks_to_come
         at, size, began_s = 0, self._block, time.monotonic()
-        while not self._stop.is_set() and not (self._goes and at >= len(self._data)):
-            block = self._data[at : at + size].ljust(size, b"\0")
+        once, total = len(self._data), _TIMES * len(self._data)
+        twice = self._data + self._data[:size] if _TIMES > 1 else self._data
+        while not self._stop.is_set() and not (self._goes and at >= total):
+            block = twice[at % once : at % once + min(size, max(0, total - at))].ljust(size, b"\0")
             self._callback(memoryview(block), size // 2, None, CallbackFlags(_FAULT == "overflow" and at == 0))
             at += size
             time.sleep(max(0.0, began_s + at / 2 / self.samplerate / _SPEED - time.monotonic()))
