@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from typing import Any
 
 from asr.cli.sound_faults import FaultKind, absence_line, fault_kind, fault_line, reason_of
@@ -42,7 +41,7 @@ class Microphone:
         self._library = sound_library()
         self._chunks: queue.Queue[bytes] = queue.Queue(round(_LONGEST_WAIT_S * 1000 / CHUNK_MS))
         self._ended = False
-        self._came_s = 0.0  # when the last chunk did
+        self._waited_s = 0.0  # by the reader, since the last chunk: a process that was halted has not waited
         self.overflows = 0  # times that sound had to be thrown away
         try:
             found = self._library.query_devices(device, "input")
@@ -74,7 +73,6 @@ class Microphone:
         raise AudioError(fault_line(fault_kind(failure), self.name, reason_of(failure))) from failure
 
     def __enter__(self) -> Microphone:
-        self._came_s = time.monotonic()
         try:
             self._stream.start()
         except self._library.PortAudioError as error:
@@ -96,12 +94,15 @@ class Microphone:
         Raises DeviceGone if there will be no more, once all that came was read.
         """
         try:
-            return self._chunks.get(timeout=PATIENCE_S)
+            chunk = self._chunks.get(timeout=PATIENCE_S)
         except queue.Empty:
-            pass
+            self._waited_s += PATIENCE_S
+        else:
+            self._waited_s = 0.0
+            return chunk
         if self._ended and self._chunks.empty():
             raise DeviceGone(f"{self.name} has stopped: was it unplugged?")
-        if time.monotonic() - self._came_s > _STALLED_S:
+        if self._waited_s > _STALLED_S:
             raise DeviceGone(f"{self.name} has given no sound for {_STALLED_S:.0f} seconds: was it unplugged?")
         return b""
 
@@ -119,7 +120,6 @@ class Microphone:
 
     def _take(self, data: Any, frames: int, at: Any, status: Any) -> None:
         # Runs in the sound card's own thread, which must never wait.
-        self._came_s = time.monotonic()
         if status.input_overflow:
             self.overflows += 1
         try:

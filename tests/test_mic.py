@@ -37,11 +37,12 @@ def test_a_speaker_s_own_pronunciations(heard, renamed) -> None:
     assert "fodder lover mother" in first
 
 
-def test_an_unplugged_microphone(recognizer, heard) -> None:
-    """When the microphone goes away, all that it gave is written, then what happened, with status 1."""
-    status, text, errors = finish(start(wav=heard, fault="unplugged"))
+@pytest.mark.parametrize(("fault", "how"), [("unplugged", "stopped"), ("stalls", "given no sound for 5 seconds")])
+def test_an_unplugged_microphone(recognizer, heard, fault, how) -> None:
+    """When the microphone goes away or falls silent, all that it gave is written, then what happened, with status 1."""
+    status, text, errors = finish(start(wav=heard, fault=fault))
     assert text == recognizer.transcribe(heard).text + "\n"
-    assert (status, errors) == (1, "asr: Fake microphone has stopped: was it unplugged?\n")
+    assert (status, errors) == (1, f"asr: Fake microphone has {how}: was it unplugged?\n")
 
 
 def test_events_as_json(recognizer, heard) -> None:

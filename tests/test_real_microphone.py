@@ -51,7 +51,7 @@ class SoundServer:
 
     def start(self, *arguments: object, **options) -> subprocess.Popen:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        command = [sys.executable, "-m", "asr.cli", "mic", *map(str, arguments)]
+        command = [sys.executable, "-m", "asr.cli", "mic", "--spoken", *map(str, arguments)]
         return subprocess.Popen(command, env=self.environment, **options)
 
 

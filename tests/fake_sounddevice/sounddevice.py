@@ -5,7 +5,8 @@ The environment says what is there:
 FAKE_MIC         the file; without it there is no device. Several, with the system's separator of paths between: after
                  each the device is gone, and is there again at the second look, with the next one.
 FAKE_MIC_FAULT   what goes wrong: ``unplugged`` (gone after the last file), ``busy`` or ``denied`` (cannot be opened),
-                 ``rate`` (opens at 16 kHz alone), ``portaudio`` (no C library), ``overflow`` (sound is lost once).
+                 ``stalls`` (gives nothing more after the file, and does not say so), ``rate`` (opens at 16 kHz alone),
+                 ``portaudio`` (no C library), ``overflow`` (sound is lost once).
 FAKE_MIC_SPEED   how much faster than it was spoken sound comes (20).
 FAKE_MIC_TIMES   how often a file is played (1); after it there is silence until the stream is stopped.
 """
@@ -101,6 +102,9 @@ class RawInputStream:
         once, total = len(self._data), _TIMES * len(self._data)
         twice = self._data + self._data[:size] if _TIMES > 1 else self._data
         while not self._stop.is_set() and not (self._goes and at >= total):
+            if _FAULT == "stalls" and at >= total:
+                self._stop.wait()
+                break
             block = twice[at % once : at % once + min(size, max(0, total - at))].ljust(size, b"\0")
             self._callback(memoryview(block), size // 2, None, CallbackFlags(_FAULT == "overflow" and at == 0))
             at += size
