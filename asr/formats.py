@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from asr.captions import captions
+from asr.captions import Cue, captions
 from asr.events import Event, Final, Partial, Word
 
 Transcript = Sequence[Final]
@@ -56,21 +56,25 @@ def to_json(finals: Transcript, name: str, duration_s: float) -> str:
 
 def to_srt(finals: Transcript, name: str, duration_s: float) -> str:
     """SubRip subtitles."""
-    return "\n".join(
-        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n" + "".join(f"{x}\n" for x in cue.lines)
-        for number, cue in enumerate(captions(finals), start=1)
-    )
+    return "\n".join(srt_cue(number, cue) for number, cue in enumerate(captions(finals), start=1))
+
+
+def srt_cue(number: int, cue: Cue) -> str:
+    """One subtitle of SubRip, without the empty line between two."""
+    times = f"{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n"
+    return f"{number}\n{times}" + "".join(f"{line}\n" for line in cue.lines)
 
 
 def to_vtt(finals: Transcript, name: str, duration_s: float) -> str:
     """WebVTT subtitles."""
+    return "\n".join(["WEBVTT\n", *(vtt_cue(cue) for cue in captions(finals))])
+
+
+def vtt_cue(cue: Cue) -> str:
+    """One subtitle of WebVTT, without the empty line between two."""
     # Its text is markup: what a user's replacement writes must not become a tag.
-    cues = [
-        f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n"
-        + "".join(f"{escape(line, quote=False)}\n" for line in cue.lines)
-        for cue in captions(finals)
-    ]
-    return "\n".join(["WEBVTT\n", *cues])
+    lines = "".join(f"{escape(line, quote=False)}\n" for line in cue.lines)
+    return f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{lines}"
 
 
 def to_tsv(finals: Transcript, name: str, duration_s: float) -> str:

@@ -1,39 +1,92 @@
-"""Live text on a terminal: finished utterances scroll up, and the one being spoken is rewritten in place."""
+"""Live text on a terminal: finished utterances scroll up, and below them the one being spoken and a status line are
+rewritten in place."""
 
 from __future__ import annotations
 
-from asr.events import Event, Final
+import io
+from typing import TYPE_CHECKING
 
-_CLEAR = "\r\x1b[K"  # to the start of the line, and nothing on it
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-_CUT = "… "  # stands for the beginning of an utterance that is longer than the line
+from asr.events import Partial
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+# To the start of the line, and nothing from there on. In two steps: a screen that is cleared as a whole, tmux keeps
+# among the lines that have scrolled away.
+_CLEAR = "\r\x1b[K\x1b[C\x1b[J\r"
+_HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor, which would blink where nobody writes
+_CUT = "… "  # stands for the beginning of an utterance that is longer than its lines
+_MOST_LINES = 4  # of the utterance being spoken: of a longer one the end is shown
 
 
 class LiveText:
-    """What to write to a terminal for each event.
+    """What to write to a terminal so that it shows what it should.
 
-    The utterance being spoken stays on one line, or rewriting it would leave its old lines behind: of
-    a longer one the end is shown. What may still change is dim.
+    The cursor rests where what is rewritten begins. So a window that is made narrower, and breaks the lines below
+    anew, leaves nothing behind: all that follows the cursor is cleared.
     """
 
     def __init__(self, colour: bool = True) -> None:
-        self._dim, self._plain = (_DIM, _PLAIN) if colour else ("", "")
-        self._open = False
+        from rich.console import Console
 
-    def show(self, event: Event, columns: int) -> str:
-        """The characters for an event, on a terminal of so many columns."""
-        if isinstance(event, Final):
-            self._open = False
-            return f"{_CLEAR}{event.text}\n"
-        self._open = True
+        self._console = Console(
+            file=io.StringIO(),
+            force_terminal=True,
+            color_system="standard" if colour else None,
+            legacy_windows=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        self._drawn = ""
+        self._hidden = False
+
+    def final(self, text: str) -> str:
+        """The characters that put a line above what is rewritten, for good."""
+        self._drawn = ""
+        return f"{_CLEAR}{text}\n"
+
+    def frame(self, partial: Partial | None, status: Text | None, columns: int, rows: int) -> str:
+        """The characters that show an utterance being spoken, what may still change dim, and a status line.
+
+        Nothing if they stand there already. ``status`` must fit in ``columns - 1`` cells.
+        """
         # The last column stays free: some terminals go to the next line as soon as it is written.
-        room = max(1, columns - 1)
-        text, stable = event.text, event.stable_chars
-        if len(text) > room:
-            gone = len(text) - max(0, room - len(_CUT))
-            text, stable = (_CUT + text[gone:])[:room], max(0, stable - gone) + len(_CUT)
-        return f"{_CLEAR}{text[:stable]}{self._dim}{text[stable:]}{self._plain}"
+        lines = self._wrapped(partial, max(1, columns - 1), min(_MOST_LINES, rows - 2)) if partial else []
+        if status is not None and (rows > 1 or not lines):
+            lines.append(status)
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        drawn = _CLEAR + "\r\n".join(self._styled(line) for line in lines) + up + "\r"
+        if drawn == self._drawn:
+            return ""
+        self._drawn = drawn
+        hide, self._hidden = "" if self._hidden else _HIDE, True
+        return hide + drawn
 
-    def close(self) -> str:
-        """What leaves the terminal clean, should an utterance have been left open."""
-        return "\n" if self._open else ""
+    def clear(self) -> str:
+        """The characters that take away all that would be rewritten, and give the cursor back."""
+        self._drawn = ""
+        show, self._hidden = _SHOW if self._hidden else "", False
+        return (_CLEAR if show else "") + show
+
+    def _wrapped(self, partial: Partial, columns: int, most: int) -> list[Text]:
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        text = Text(partial.text, end="")
+        text.stylize("dim", partial.stable_chars)
+        lines = list(text.wrap(self._console, columns))
+        if len(lines) > max(1, most):
+            lines = lines[-max(1, most) :]
+            while cell_len(lines[0].plain.rstrip()) > max(0, columns - len(_CUT)):
+                lines[0] = lines[0][1:]
+            lines[0] = Text(_CUT) + lines[0]
+        for line in lines:
+            line.rstrip()
+            line.truncate(columns)
+        return lines
+
+    def _styled(self, line: Text) -> str:
+        with self._console.capture() as capture:
+            self._console.print(line, end="", soft_wrap=True)
+        return capture.get()

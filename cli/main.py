@@ -12,12 +12,26 @@ from asr.version import __version__
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Subcommand modules add their own part and load the engine only when run."""
-    from asr.cli import evaluate, lexicon, lm, mic, punctuation, serve, train, transcribe, tune
+    from asr.cli import (
+        completion,
+        devices,
+        doctor,
+        evaluate,
+        lexicon,
+        lm,
+        mic,
+        punctuation,
+        serve,
+        train,
+        transcribe,
+        tune,
+    )
 
     root = argparse.ArgumentParser(prog="asr", description="Streaming speech-to-text on an ordinary CPU, offline.")
     root.add_argument("--version", action="version", version=f"asr {__version__}")
     commands = root.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for module in (transcribe, mic, serve, evaluate, train, lm, punctuation, lexicon, tune):
+    makers = train, lm, punctuation, lexicon, tune
+    for module in (transcribe, mic, devices, serve, evaluate, *makers, doctor, completion):
         module.add_arguments(commands)
     return root
 

@@ -1,80 +1,63 @@
-"""Sound from a microphone: the sound card's thread only queues, and whoever iterates takes what is there."""
+"""Sound from a microphone: the sound card's thread only queues, and whoever reads takes what is there."""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
-from asr.errors import AudioError, ConfigError
+from asr.cli.sound_faults import FaultKind, absence_line, fault_kind, fault_line, reason_of
+from asr.cli.sound_library import sound_library
+
+from asr.errors import AudioError
 
 CHUNK_MS = 50
-_PATIENCE_S = 0.2  # how often a waiting reader looks up: on Windows, only then does it notice Ctrl-C
-_LONGEST_WAIT_S = 60.0  # of sound that nobody has taken yet; what is beyond this is lost, and counted
+PATIENCE_S = 0.1  # how long a reader waits for sound: between two looks, a status line moves and Ctrl-C is noticed
+_LONGEST_WAIT_S = 300.0  # of sound that nobody has taken yet; what is beyond this is lost, and counted
+_STALLED_S = 5.0  # without a chunk: some systems never say that a device is gone
 _OTHER_RATES_HZ = (16_000, 48_000, 44_100)  # tried where a device refuses its own default
 
 
-def sound_library() -> ModuleType:
-    """The sounddevice package, or a ConfigError that says how to get it."""
-    try:
-        import sounddevice
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the microphone needs {error.name}: pip install 'asr-stream[mic]'") from error
-    except OSError as error:  # its wheels for Linux come without the C library
-        raise ConfigError(
-            f"the microphone needs PortAudio ({error}): apt install libportaudio2, or the like"
-        ) from error
-    library: ModuleType = sounddevice
-    return library
-
-
-def list_microphones() -> str:
-    """A line for each device that can record: its number, name and rate; ``*`` marks the default."""
-    library = sound_library()
-    default = library.default.device[0]
-    lines = [
-        f"{'*' if number == default else ' '} {number:3}  {device['name']}"
-        f" ({library.query_hostapis(device['hostapi'])['name']}, {device['default_samplerate']:.0f} Hz)\n"
-        for number, device in enumerate(library.query_devices())
-        if device["max_input_channels"] > 0
-    ]
-    if not lines:
-        raise AudioError("no microphone is there: connect one, or allow this program to use it")
-    return "".join(lines)
+class DeviceGone(AudioError):
+    """The device has stopped by itself."""
 
 
 class Microphone:
-    """Records until `stop`. Iterating gives chunks of s16le bytes, one channel, at `sample_rate_hz`.
+    """One device, opened once. Chunks are s16le bytes, one channel, at `sample_rate_hz`.
 
-        with Microphone() as microphone:
-            for chunk in microphone:
-                …
-
-    After `stop`, which any thread or signal handler may call, iterating gives the rest and ends.
+    with Microphone() as microphone:
+        while True:
+            use(microphone.read())
     """
 
-    def __init__(self, device: str | int | None = None) -> None:
-        """Open a device: a number or part of a name as `list_microphones` has them, or the default.
+    def __init__(self, device: str | int | None = None, sample_rate_hz: int | None = None) -> None:
+        """Open a device.
 
-        Raises AudioError if it is not there or cannot be opened.
+        Args:
+            device: a number or part of a name as `asr devices` shows them; by default the system's choice.
+            sample_rate_hz: tried first; by default the device's own.
+
+        Raises AudioError if it is not there or cannot be opened: a line that says what to do.
         """
         self._library = sound_library()
         self._chunks: queue.Queue[bytes] = queue.Queue(round(_LONGEST_WAIT_S * 1000 / CHUNK_MS))
-        self._stopped = self._ended = False
-        self.overflows = 0  # times that the sound card had to throw sound away
+        self._ended = False
+        self._waited_s = 0.0  # by the reader, since the last chunk: a process that was halted has not waited
+        self.overflows = 0  # times that sound had to be thrown away
         try:
             found = self._library.query_devices(device, "input")
         except (ValueError, self._library.PortAudioError) as error:
+            if not any(one["max_input_channels"] for one in self._library.query_devices()):
+                raise AudioError(absence_line()) from error
             what = "no default microphone" if device is None else f"no microphone {device!r}"
-            raise AudioError(f"{what} ({_reason(error)}): `asr mic --list` shows those there are") from error
+            raise AudioError(f"{what} ({reason_of(error)}): `asr devices` shows those there are") from error
         self.name = str(found["name"])
-        self._stream = self._open(device, round(found["default_samplerate"]))
+        rates_hz = (round(found["default_samplerate"]), *_OTHER_RATES_HZ)
+        self._stream = self._open(device, rates_hz if sample_rate_hz is None else (sample_rate_hz, *rates_hz))
         self.sample_rate_hz = round(self._stream.samplerate)
 
-    def _open(self, device: str | int | None, own_rate_hz: int) -> Any:
+    def _open(self, device: str | int | None, rates_hz: tuple[int, ...]) -> Any:
         failure: Exception | None = None
-        for rate_hz in dict.fromkeys((own_rate_hz, *_OTHER_RATES_HZ)):
+        for rate_hz in dict.fromkeys(rates_hz):
             try:
                 return self._library.RawInputStream(
                     samplerate=rate_hz,
@@ -87,40 +70,55 @@ class Microphone:
                 )
             except (ValueError, self._library.PortAudioError) as error:
                 failure = failure or error
-        raise AudioError(
-            f"cannot record from {self.name} ({_reason(failure)}): "
-            "is another program using it? `asr mic --list` shows the others"
-        ) from failure
+        raise AudioError(fault_line(fault_kind(failure), self.name, reason_of(failure))) from failure
 
     def __enter__(self) -> Microphone:
         try:
             self._stream.start()
         except self._library.PortAudioError as error:
             self._stream.close()
-            raise AudioError(f"cannot record from {self.name} ({_reason(error)})") from error
+            raise AudioError(fault_line(fault_kind(error), self.name, reason_of(error))) from error
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
     def stop(self) -> None:
-        """End the recording."""
-        self._stopped = True
-
-    def __iter__(self) -> Iterator[bytes]:
-        while not self._stopped and not self._ended:
-            try:
-                yield self._chunks.get(timeout=_PATIENCE_S)
-            except queue.Empty:
-                continue
+        """End the recording; what was recorded can still be read."""
         if not self._ended:
             self._stream.stop()
-        while not self._chunks.empty():
-            yield self._chunks.get()
-        if not self._stopped:
-            raise AudioError(f"{self.name} has stopped: was it unplugged?")
 
-    def _take(self, data: Any, frames: int, time: Any, status: Any) -> None:
+    def read(self) -> bytes:
+        """The next chunk, or none (``b""``) if there is no sound yet.
+
+        Raises DeviceGone if there will be no more, once all that came was read.
+        """
+        try:
+            chunk = self._chunks.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            self._waited_s += PATIENCE_S
+        else:
+            self._waited_s = 0.0
+            return chunk
+        if self._ended and self._chunks.empty():
+            raise DeviceGone(f"{self.name} has stopped: was it unplugged?")
+        if self._waited_s > _STALLED_S:
+            raise DeviceGone(f"{self.name} has given no sound for {_STALLED_S:.0f} seconds: was it unplugged?")
+        return b""
+
+    def rest(self) -> list[bytes]:
+        """All that was recorded and not read."""
+        chunks = []
+        while not self._chunks.empty():
+            chunks.append(self._chunks.get())
+        return chunks
+
+    @property
+    def silent_line(self) -> str:
+        """What to say if it gives nothing but zeros."""
+        return fault_line(FaultKind.SILENT, self.name)
+
+    def _take(self, data: Any, frames: int, at: Any, status: Any) -> None:
         # Runs in the sound card's own thread, which must never wait.
         if status.input_overflow:
             self.overflows += 1
@@ -131,9 +129,3 @@ class Microphone:
 
     def _end(self) -> None:
         self._ended = True
-
-
-def _reason(error: Exception | None) -> str:
-    """PortAudio's own words, without its numbers and call names."""
-    text = str(error.args[0]) if error is not None and error.args else str(error)
-    return text.splitlines()[0].removeprefix("Error opening RawInputStream: ").removeprefix("Error starting stream: ")

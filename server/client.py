@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.asyncio.client import connect as connect_async
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
 from asr.audio.pcm import Encoding
@@ -97,7 +97,7 @@ class Client:
             self._socket: ClientConnection = self._stack.enter_context(
                 connect(_at(address), additional_headers=_headers(token), compression=None, max_size=None)
             )
-        except (OSError, InvalidStatus) as error:
+        except (OSError, InvalidHandshake, InvalidURI) as error:
             raise _refused(address, error) from error
         self._socket.send(make_config(**settings))
 
@@ -156,7 +156,7 @@ class AsyncClient:
             self._socket = await connect_async(
                 _at(self._address), additional_headers=_headers(self._token), compression=None, max_size=None
             )
-        except (OSError, InvalidStatus) as error:
+        except (OSError, InvalidHandshake, InvalidURI) as error:
             raise _refused(self._address, error) from error
         await self._say(make_config(**self._settings))
         return self
@@ -223,12 +223,15 @@ def _words(values: list[dict[str, Any]]) -> tuple[Word, ...]:
     return tuple(Word(v["text"], v["start"], v["end"], v["confidence"], _words(v.get("heard", []))) for v in values)
 
 
-def _refused(address: str, error: OSError | InvalidStatus) -> ServerError:
+def _refused(address: str, error: OSError | InvalidHandshake | InvalidURI) -> ServerError:
     if isinstance(error, InvalidStatus):
         body = error.response.body
         reason = bytes(body).decode(errors="replace").strip() if body else f"HTTP {error.response.status_code}"
         return ServerError(f"http_{error.response.status_code}", reason)
-    return ServerError("unreachable", f"cannot connect to {address}: {error.strerror or error}")
+    if isinstance(error, InvalidURI):
+        return ServerError("bad_address", f"{address} is no address of a server: write ws://HOST:PORT or wss://…")
+    reason = (isinstance(error, OSError) and error.strerror) or str(error) or "no answer in time"
+    return ServerError("unreachable", f"cannot connect to {address}: {reason}")
 
 
 def _closed(error: ConnectionClosed) -> ServerError:

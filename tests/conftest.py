@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mic_process import write_wav
 
 import asr
 from asr.audio.audio_file import AudioFile
@@ -45,6 +46,12 @@ def speech(clips: list[Clip]) -> np.ndarray:
     """All clips end to end with pauses between: 24 s, ``(n,)`` float32 at 16 kHz."""
     pause = np.zeros(16_000, dtype=np.float32)
     return np.concatenate([part for clip in clips for part in (clip.samples, pause)])
+
+
+@pytest.fixture(scope="session")
+def heard(tmp_path_factory: pytest.TempPathFactory, speech: np.ndarray) -> Path:
+    """Ten seconds of two speakers, as a file at the 48 kHz of a microphone."""
+    return write_wav(tmp_path_factory.mktemp("mic") / "heard.wav", speech[: 16_000 * 10], 48_000)
 
 
 @pytest.fixture

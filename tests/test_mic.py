@@ -8,49 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import wave
-from pathlib import Path
 
 import numpy as np
 import pytest
-from asr.cli.live_text import LiveText
-from hypothesis import given
-from hypothesis import strategies as st
+from mic_process import Terminal, finish, start, write_wav
 
-from asr.audio.resample import StreamResampler
-from asr.events import Final, Partial
-
-FAKE = Path(__file__).parent / "fake_sounddevice"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of Unix")
-
-
-def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> Path:
-    resampler = StreamResampler(16_000, rate_hz)
-    at_rate = np.concatenate([resampler.accept(samples), resampler.finish()])
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate_hz, 0, "NONE", ""))
-        file.writeframes((np.clip(at_rate, -1, 1) * 32767).astype("<i2").tobytes())
-    return path
-
-
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory, speech) -> Path:
-    """Ten seconds of two speakers, at the 48 kHz of the microphone."""
-    return write_wav(tmp_path_factory.mktemp("mic") / "heard.wav", speech[: 16_000 * 10], 48_000)
-
-
-def start(*arguments: object, wav: Path | None, fault: str = "", **options) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(FAKE), "FAKE_MIC_FAULT": fault}
-    environment.pop("FAKE_MIC", None)
-    if wav is not None:
-        environment["FAKE_MIC"] = str(wav)
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([sys.executable, "-m", "asr.cli", "mic", *map(str, arguments)], env=environment, **options)
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
-    return process.returncode, (out or b"").decode(), err.decode()
 
 
 def test_ctrl_c_writes_what_was_said_and_nothing_is_lost(recognizer, heard, tmp_path) -> None:
@@ -74,11 +37,12 @@ def test_a_speaker_s_own_pronunciations(heard, renamed) -> None:
     assert "fodder lover mother" in first
 
 
-def test_an_unplugged_microphone(recognizer, heard) -> None:
-    """When the microphone goes away, all that it gave is written, then what happened, with status 1."""
-    status, text, errors = finish(start(wav=heard, fault="unplugged"))
+@pytest.mark.parametrize(("fault", "how"), [("unplugged", "stopped"), ("stalls", "given no sound for 5 seconds")])
+def test_an_unplugged_microphone(recognizer, heard, fault, how) -> None:
+    """When the microphone goes away or falls silent, all that it gave is written, then what happened, with status 1."""
+    status, text, errors = finish(start(wav=heard, fault=fault))
     assert text == recognizer.transcribe(heard).text + "\n"
-    assert (status, errors) == (1, "asr: Fake microphone has stopped: was it unplugged?\n")
+    assert (status, errors) == (1, f"asr: Fake microphone has {how}: was it unplugged?\n")
 
 
 def test_events_as_json(recognizer, heard) -> None:
@@ -96,33 +60,66 @@ def test_events_as_json(recognizer, heard) -> None:
 
 
 def test_on_a_terminal(recognizer, heard) -> None:
-    """A terminal shows partial text as it grows and is left with the finished utterances alone."""
-    pty = pytest.importorskip("pty")
-    main, terminal = pty.openpty()
-    process = start(wav=heard, fault="unplugged", stdout=terminal)
-    os.close(terminal)
-    written = b""
-    try:
-        while block := os.read(main, 65_536):
-            written += block
-    except OSError:  # how Linux says that the other end is closed
-        pass
-    os.close(main)
+    """A terminal shows what is being said with the time and the level, and is left with the utterances alone."""
+    terminal = Terminal()
+    process = start(wav=heard, stdout=terminal.end, env={"FAKE_MIC_SPEED": "5"})
+    expected = recognizer.transcribe(heard).text.splitlines()
+    shown = terminal.wait(lambda lines: len(lines) > 1 and lines[0] == expected[0] and "Fake microphone" in lines[-1])
+    assert re.fullmatch(r"0:00:\d\d  █*░*  Fake microphone", shown[-1])
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 0
+    lines = terminal.close()
+    assert lines[0] == expected[0]
+    assert not any("Fake microphone" in line for line in lines)
+    assert terminal.written.endswith(b"\x1b[?25h")
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colour_where_it_is_wanted(heard, no_color) -> None:
+    """The screen has colours, but with NO_COLOR set nothing but what moves the cursor, clears and hides."""
+    terminal = Terminal()
+    finish(start(wav=heard, fault="unplugged", stdout=terminal.end, env={"NO_COLOR": no_color}))
+    terminal.close()
+    codes = set(re.findall(rb"\x1b\[[0-9?;]*([A-Za-z])", terminal.written))
+    assert codes - {b"A"} == {b"K", b"C", b"J", b"l", b"h"} | (set() if no_color else {b"m"})
+
+
+def test_a_window_made_narrower_while_someone_speaks(recognizer, speech, tmp_path) -> None:
+    """A window that changes its size again and again is left with each utterance once, and nothing else."""
+    wav = write_wav(tmp_path / "a.wav", speech, 48_000)
+    terminal = Terminal(100, 12)
+    process = start(wav=wav, stdout=terminal.end, env={"FAKE_MIC_SPEED": "5"})
+    for columns in (60, 33, 18, 7, 90, 40, 100):
+        terminal.resize(columns, 12)
+        drawn = terminal.written.count(b"\x1b[J")
+        terminal.wait(lambda lines, drawn=drawn: terminal.written.count(b"\x1b[J") > drawn + 4)
+    texts = recognizer.transcribe(wav).text.splitlines()
+    terminal.wait(lambda lines: terminal.written.count(texts[-1].encode() + b"\r\n") == 1)
+    process.send_signal(signal.SIGINT)
     finish(process)
-    lines = screen(written.decode().replace("\r\n", "\n"), 1000)
-    assert [line.strip() for line in lines] == [*recognizer.transcribe(heard).text.splitlines(), ""]
-    assert written.count(b"\x1b[K") > 5
+    shown = "".join(terminal.close()).replace(" ", "")
+    for text in texts:
+        assert terminal.written.count(text.encode() + b"\r\n") == 1
+        assert shown.count(text.replace(" ", "")) <= 1  # the emulation cuts lines off where real ones break them anew
+    assert "Fakemicrophone" not in shown
 
 
 @pytest.mark.parametrize(
     ("wav", "fault", "arguments", "message"),
     [
-        (False, "", [], "no default microphone .*: `asr mic --list` shows"),
+        (False, "", [], "no microphone is there: connect one"),
         (False, "", ["--list"], "no microphone is there"),
-        (True, "", ["--device", "usb"], "no microphone 'usb' .*: `asr mic --list` shows"),
-        (True, "busy", [], "cannot record from Fake microphone .*is another program using it"),
+        (True, "", ["--device", "usb"], "no microphone 'usb' .*: `asr devices` shows"),
+        (True, "busy", [], "another program is using Fake microphone .*: `fuser"),
+        (True, "denied", [], "may not use Fake microphone .*: sudo usermod -aG audio"),
         (True, "portaudio", [], "needs PortAudio .*libportaudio2"),
         (True, "", ["--pronunciations", "/nowhere/mine.txt"], "cannot read /nowhere/mine.txt: No such file"),
+        (True, "", ["--output", "/nowhere/a.txt"], "cannot write /nowhere/a.txt: No such file"),
+        (True, "", ["--output", "/tmp"], "must end in .txt, .srt, .vtt, .jsonl"),
+        (True, "", ["--server", "ws://127.0.0.1:9"], "cannot connect to ws://127.0.0.1:9: Connection refused"),
+        (True, "", ["--server", "127.0.0.1:9"], "no address of a server: write ws://"),
+        (True, "", ["--server", "ws://127.0.0.1:9", "--beam", "4"], "--beam is the server's to choose"),
+        (True, "", ["--token", "secret word"], "--token is for a server"),
         (True, "", ["--save", "/nowhere/a.wav"], "cannot write /nowhere/a.wav: No such file"),
     ],
 )
@@ -143,9 +140,27 @@ def test_without_the_extra(tmp_path) -> None:
     assert "pip install 'asr-stream[mic]'" in done.stderr
 
 
-def test_the_list_of_microphones(heard) -> None:
-    """--list names what can record, with its number and rate, and marks the default."""
-    assert finish(start("--list", wav=heard)) == (0, "*   1  Fake microphone (Fake, 48000 Hz)\n", "")
+@pytest.mark.parametrize(("command", "arguments"), [("mic", ["--list"]), ("devices", [])])
+def test_the_list_of_microphones(heard, command, arguments) -> None:
+    """It names what can record, with number, channels and rate, and marks the default."""
+    line = "*   1  Fake microphone (Fake, 1 channel, 48000 Hz)\n"
+    assert finish(start(*arguments, wav=heard, command=command)) == (0, line, "")
+
+
+def test_the_list_of_microphones_as_json(heard) -> None:
+    """With --json the list has all that is known, and without a microphone it is an empty one."""
+    _, text, _ = finish(start("--json", wav=heard, command="devices"))
+    (device,) = json.loads(text)
+    assert device == {
+        "number": 1,
+        "name": "Fake microphone",
+        "host": "Fake",
+        "channels": 1,
+        "default_rate_hz": 48_000,
+        "rates_hz": [48_000],
+        "default": True,
+    }
+    assert finish(start("--json", wav=None, command="devices")) == (0, "[]\n", "")
 
 
 def test_a_device_that_refuses_its_own_rate(recognizer, tmp_path, clips) -> None:
@@ -164,38 +179,3 @@ def test_a_muted_microphone_is_noticed(tmp_path) -> None:
     )
     assert (status, text) == (1, "")
     assert errors.count("gives nothing but silence") == 1
-
-
-words = st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=30).map(" ".join)
-
-
-@given(st.lists(st.tuples(words, st.floats(0, 1)), min_size=1, max_size=8), st.integers(1, 60), st.booleans())
-def test_the_line_being_spoken_never_wraps(texts, columns, colour) -> None:
-    """However narrow the terminal, partials stay on one line, show their end, and leave nothing behind."""
-    live = LiveText(colour)
-    written = "".join(live.show(Partial(text, (), round(part * len(text))), columns) for text, part in texts)
-    (line,) = screen(written, columns)
-    assert len(line) < max(2, columns)
-    assert texts[-1][0].endswith(line.removeprefix("… ").removeprefix("…"))
-    assert screen(written + live.close(), columns)[-1] == ""
-    finished = written + live.show(Final("the end", (), "end"), columns)
-    assert screen(finished, 1000) == ["the end", ""]
-    assert live.close() == ""
-
-
-def screen(written: str, columns: int) -> list[str]:
-    """The lines that a terminal shows, of what is used here: return, newline, clear to the end, and colours."""
-    lines, column = [""], 0
-    for part in re.findall(r"\x1b\[\d*[Km]|.|\n", written):
-        if part == "\n":
-            lines.append("")
-            column = 0
-        elif part == "\r":
-            column = 0
-        elif part == "\x1b[K":
-            lines[-1] = lines[-1][:column]
-        elif not part.startswith("\x1b"):
-            assert column < columns, "wrapped"
-            lines[-1] = lines[-1][:column] + part + lines[-1][column + 1 :]
-            column += 1
-    return lines

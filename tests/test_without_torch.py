@@ -63,7 +63,7 @@ def test_what_needs_torch_says_so(program, remedy) -> None:
 
 
 def test_the_command_line_loads_no_engine() -> None:
-    """`asr --version` and `--help` import neither NumPy nor Numba, which take most of a second."""
+    """`asr --version` and `--help` import neither NumPy nor Numba, which take most of a second, nor what draws."""
     program = """
 from asr.cli.main import main
 for argument in ("--version", "--help"):
@@ -71,7 +71,7 @@ for argument in ("--version", "--help"):
         main([argument])
     except SystemExit:
         pass
-print(sorted({"numpy", "numba"} & set(sys.modules)))
+print(sorted({"numpy", "numba", "rich", "shtab", "sounddevice"} & set(sys.modules)))
 """
     done = run_without_torch(program)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
