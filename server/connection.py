@@ -135,7 +135,9 @@ class Connection:
             while not self._ending:
                 message = await self._socket.recv()
                 self._heard_at = self._loop.time()
-                for command in self._codec.receive(message):
+                commands = self._codec.receive(message)
+                del message  # it may be large, and what it asks for may take a while
+                for command in commands:
                     if isinstance(command, Say):
                         self._put(command.replies)
                         continue
