@@ -135,22 +135,25 @@ def run_many(folder: Path, output: Path, arguments: list[str], mark: str) -> Non
     total, killed, told = sum(1 for _ in folder.rglob("*.wav")), False, 0
     with subprocess.Popen([*command, "--output", str(output), str(folder)], stderr=subprocess.PIPE, text=True) as run:
         began_s = time.monotonic()
-        while run.poll() is None:
-            time.sleep(0.5)
-            done = sum(1 for _ in output.rglob("*.txt")) if output.exists() else 0
-            workers = [pid for pid in children(run.pid) if mark in title_of(pid)]
-            if done >= (told + 1) * total // 10:
-                told = 10 * done // total
-                sizes = " ".join(f"{resident_mib(pid):.0f}" for pid in workers)
-                print(
-                    f"{time.monotonic() - began_s:>8.0f} s{done:>8} files   MiB: {resident_mib(run.pid):.0f}, "
-                    f"workers {sizes}",
-                    flush=True,
-                )
-            if not killed and workers and done >= total // 2:
-                os.kill(workers[0], signal.SIGKILL)
-                killed = True
-                print("           a worker is killed", flush=True)
+        try:
+            while run.poll() is None:
+                time.sleep(0.5)
+                done = sum(1 for _ in output.rglob("*.txt")) if output.exists() else 0
+                workers = [pid for pid in children(run.pid) if mark in title_of(pid)]
+                if done >= (told + 1) * total // 10:
+                    told = 10 * done // total
+                    sizes = " ".join(f"{resident_mib(pid):.0f}" for pid in workers)
+                    print(
+                        f"{time.monotonic() - began_s:>8.0f} s{done:>8} files   MiB: {resident_mib(run.pid):.0f}, "
+                        f"workers {sizes}",
+                        flush=True,
+                    )
+                if not killed and workers and done >= total // 2:
+                    os.kill(workers[0], signal.SIGKILL)
+                    killed = True
+                    print("           a worker is killed", flush=True)
+        except KeyboardInterrupt:  # the next run goes on from here
+            run.send_signal(signal.SIGINT)
         assert run.stderr is not None
         print(f"status {run.returncode}: {run.stderr.read().strip()}", flush=True)
 
