@@ -9,13 +9,26 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.cli.one_file import Outcome, Transcriber, Wish
 from asr.cli.places import STDIN, Place
 from asr.cli.progress import BatchProgress, file_progress
-from asr.cli.whole_file import is_newer, write_whole
+from asr.cli.results import is_done, source_size, write_result
 from asr.cli.worker_pool import WorkerPool
+
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.cli.ray_pool import RayPool
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who transcribes the files."""
+
+    jobs: int | None = None  # processes at most; None: one a core
+    ray: str | None = None  # address of the cluster that they are in; None: this machine, without Ray
 
 
 @dataclass
@@ -55,7 +68,12 @@ class Tally:
 
 
 def run_batch(
-    wish: Wish, places: Sequence[Place], unreadable: Sequence[str], jobs: int | None, overwrite: bool, summary: bool
+    wish: Wish,
+    places: Sequence[Place],
+    unreadable: Sequence[str],
+    workers: Workers,
+    overwrite: bool,
+    summary: bool,
 ) -> int:
     """Write the results of all files that need it; return 0 if all went well, 1 if something failed.
 
@@ -63,17 +81,17 @@ def run_batch(
         wish: how to transcribe.
         places: files, and where their results go.
         unreadable: why some folders could not be read: failures too.
-        jobs: worker processes at most; None for one a core.
+        workers: who transcribes.
         overwrite: make also the results that are there.
         summary: whether to say at the end what was done; failures are told in any case.
     """
-    todo = [place for place in places if overwrite or not _is_done(place)]
+    todo = [place for place in places if overwrite or not is_done(place)]
     tally = Tally(skipped=len(places) - len(todo))
     for line in unreadable:
         tally.fail(line, line)
     began_s, interrupted, ended = time.monotonic(), False, False
     try:
-        with closing(_outcomes(wish, todo, jobs)) as outcomes:
+        with closing(_outcomes(wish, todo, workers)) as outcomes:
             for place, outcome in outcomes:
                 _take(place, outcome, tally)
         ended = True
@@ -91,26 +109,32 @@ def run_batch(
     return 1 if tally.failures else 0
 
 
-def _is_done(place: Place) -> bool:
-    return place.source != STDIN and is_newer(place.target, Path(place.source))
-
-
-def _outcomes(wish: Wish, todo: Sequence[Place], jobs: int | None) -> Generator[tuple[Place, Outcome], None, None]:
+def _outcomes(wish: Wish, todo: Sequence[Place], workers: Workers) -> Generator[tuple[Place, Outcome], None, None]:
     """Each file's outcome, in any order."""
     if not todo:
         return  # no model for nothing
-    workers = min(jobs or _usable_cores(), len(todo))
-    if workers == 1 or any(place.source == STDIN for place in todo):
+    from_pipe = any(place.source == STDIN for place in todo)
+    if workers.ray is None and (min(workers.jobs or _usable_cores(), len(todo)) == 1 or from_pipe):
         yield from _outcomes_here(wish, todo)
         return
+    if from_pipe:
+        raise ConfigError(f"--ray: other machines cannot read {STDIN}: name files")
     # The largest first: at the end no process is left with a long one while the others have none.
-    sizes = {place: _size(place.source) for place in todo}
+    sizes = {place: source_size(place.source) for place in todo}
     todo = sorted(todo, key=lambda place: -sizes[place])
-    with closing(BatchProgress([sizes[place] for place in todo])) as progress, WorkerPool(wish, workers) as pool:
+    with closing(BatchProgress([sizes[place] for place in todo])) as progress, _pool(wish, workers, len(todo)) as pool:
         for number, message in pool.transcribe([place.source for place in todo]):
             progress.update(number, message)
             if isinstance(message, Outcome):
                 yield todo[number], message
+
+
+def _pool(wish: Wish, workers: Workers, files: int) -> WorkerPool | RayPool:
+    if workers.ray is None:
+        return WorkerPool(wish, min(workers.jobs or _usable_cores(), files))
+    from asr.cli.ray_pool import RayPool
+
+    return RayPool(wish, workers.ray, workers.jobs)
 
 
 def _outcomes_here(wish: Wish, todo: Sequence[Place]) -> Generator[tuple[Place, Outcome], None, None]:
@@ -122,7 +146,7 @@ def _outcomes_here(wish: Wish, todo: Sequence[Place]) -> Generator[tuple[Place, 
             outcome = transcriber.attempt(place.source, place.name, report)
         yield place, outcome
         return
-    with closing(BatchProgress([_size(place.source) for place in todo])) as progress:
+    with closing(BatchProgress([source_size(place.source) for place in todo])) as progress:
         for number, place in enumerate(todo):
 
             def report_share(read_s: float, stated_s: float | None, number: int = number) -> None:
@@ -141,23 +165,15 @@ def _take(place: Place, outcome: Outcome, tally: Tally) -> None:
         tally.fail(place.name, outcome.failure)
     if outcome.text is None:
         return
-    # The beginning of a damaged file is a result, but one to be made anew when the file is whole.
-    partial = outcome.failure is not None and place.source != STDIN
     try:
-        write_whole(place.target, outcome.text, outdated_by=Path(place.source) if partial else None)
+        write_result(place, outcome.text, beginning=outcome.failure is not None)
     except OSError as error:
         # The work is not lost. It waits for the end, so that its place does not depend on which file was ready first.
-        tally.fail(place.name, f"cannot write {place.target} ({error.strerror}); its text is on standard output")
+        reason = error.strerror or error
+        tally.fail(place.name, f"cannot write {place.target} ({reason}); its text is on standard output")
         tally.unwritten[place.name] = outcome.text
         return
     tally.written += 1
-
-
-def _size(source: str) -> int:
-    try:
-        return max(1, os.stat(source).st_size)
-    except OSError:
-        return 1  # its failure is told when it is opened
 
 
 def _usable_cores() -> int:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from asr.cli.first_use import notice
 from asr.cli.places import STDIN
+from asr.cli.url_file import UrlFile, open_url
+from asr.cli.urls import is_url, local_path
 
 from asr.errors import AsrError
 from asr.events import Final
@@ -66,7 +68,7 @@ class Transcriber:
         What was recognised before a file turns out to be damaged is still its text, but nothing is not.
 
         Args:
-            source: path, or `STDIN`.
+            source: path, URL, or `STDIN`.
             name: what the file is called.
             progress: called as the file is read.
             show: called with the text of each utterance once it is over.
@@ -79,6 +81,8 @@ class Transcriber:
                 return Outcome(None, failure=hint)
             opened = sys.stdin.buffer
         try:
+            if is_url(source):
+                opened = open_url(local_path(source))
             for event, audio_s in self._recognizer.transcribe_events(  # noqa: B007 (the last one counts)
                 opened,
                 decoding=self._decoding,
@@ -93,6 +97,9 @@ class Transcriber:
                         show(event.text)
         except AsrError as error:
             failure = str(error)
+        finally:
+            if isinstance(opened, UrlFile):
+                opened.close()
         if failure is not None and not finals:
             return Outcome(None, audio_s, failure)
         return Outcome(FORMATS[wish.format](finals, name, audio_s), audio_s, failure)

@@ -23,9 +23,9 @@ def add_arguments(commands: Any) -> None:
         "serve",
         help="serve live transcription over WebSockets",
         description="Serve live transcription over WebSockets: the Vosk protocol at / and /vosk, Deepgram's at "
-        "/v1/listen, OpenAI's Realtime transcription at /v1/realtime, asr's own at /v1/stream, files over HTTP as "
-        "OpenAI's at /v1/audio/transcriptions, and Wyoming at an address of its own. "
-        "A browser at / gets a page that transcribes its microphone. "
+        "/v1/listen, OpenAI's Realtime transcription at /v1/realtime, telephone calls as Twilio's Media Streams at "
+        "/v1/twilio, asr's own at /v1/stream, files over HTTP as OpenAI's at /v1/audio/transcriptions, and Wyoming at "
+        "an address of its own. A browser at / gets a page that transcribes its microphone. "
         "/healthz, /readyz and /metrics answer plain HTTP.",
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
@@ -34,6 +34,9 @@ def add_arguments(commands: Any) -> None:
         "--wyoming",
         metavar="ADDRESS",
         help="speak Home Assistant's protocol, too, at tcp://HOST:PORT (10300 is usual) or unix:///PATH",
+    )
+    command.add_argument(
+        "--call-url", metavar="URL", help="post what is said in telephone calls (/v1/twilio) there, an event a request"
     )
     add_model_arguments(command)
     command.add_argument("--token", help="clients must present it (default: the variable ASR_TOKEN, if it is set)")
@@ -78,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         host=options.host,
         port=options.port,
         wyoming=options.wyoming,
+        call_url=options.call_url,
         token=options.token or os.environ.get("ASR_TOKEN"),
         insecure=options.insecure,
         cert=options.cert,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli.places import STDIN, find_places
 from asr.cli.recognition import add_recognition_arguments, add_writing_arguments, parse_hot_word
+from asr.cli.urls import is_url, local_path
 
 from asr.errors import ConfigError
 from asr.formats import FORMATS
@@ -25,9 +26,14 @@ def add_arguments(commands: Any) -> None:
         description="Transcribe audio or video files of any kind. Only text goes to standard output.",
         epilog="A file that cannot be read is reported and the others go on; the exit status is then 1.",
     )
-    command.add_argument("files", nargs="+", metavar="FILE", help=f"a file with sound in it; {STDIN} is standard input")
+    command.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help=f"a file with sound in it, or its address: https://…, s3://…, gs://…; {STDIN} is standard input",
+    )
     command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
-    command.add_argument("--output", type=Path, metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
+    command.add_argument("--output", metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
     command.add_argument(
         "--recursive",
         action="store_true",
@@ -37,6 +43,12 @@ def add_arguments(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="with --recursive: skip nothing")
     command.add_argument(
         "--jobs", type=int, metavar="N", help="with --output: processes that share the files (default: one a core)"
+    )
+    command.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="with --output: let the machines of a Ray cluster work (ray://HOST:10001 or auto; local starts one here); "
+        "they must find files and model under the same names",
     )
     add_recognition_arguments(command)
     add_writing_arguments(command)
@@ -65,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def _refuse_useless(options: argparse.Namespace) -> None:
     if options.output is None:
         given = {"--recursive": options.recursive, "--overwrite": options.overwrite, "--jobs": options.jobs is not None}
+        given["--ray"] = options.ray is not None
         for name in (name for name, is_given in given.items() if is_given):
             raise ConfigError(f"{name} is for results in a folder: say where with --output DIR")
     if options.jobs is not None and options.jobs < 1:
@@ -72,17 +85,20 @@ def _refuse_useless(options: argparse.Namespace) -> None:
 
 
 def _write_texts(wish: Wish, options: argparse.Namespace) -> int:
-    from asr.cli.batch import run_batch
+    from asr.cli.batch import Workers, run_batch
 
-    places, unreadable = find_places(options.files, options.output, options.format, options.recursive)
+    folder = local_path(options.output)
+    output = folder if is_url(folder) else Path(folder)
+    places, unreadable = find_places(options.files, output, options.format, options.recursive)
     try:
-        options.output.mkdir(parents=True, exist_ok=True)
+        if isinstance(output, Path):
+            output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the folder {options.output}: {error.strerror}") from error
+        raise ConfigError(f"cannot make the folder {output}: {error.strerror}") from error
     # Whoever names a file wants it done; whoever names a folder wants what is missing done.
     overwrite = options.overwrite or not options.recursive
     summary = options.recursive or (len(places) > 1 and sys.stderr.isatty())
-    return run_batch(wish, places, unreadable, options.jobs, overwrite, summary)
+    return run_batch(wish, places, unreadable, Workers(options.jobs, options.ray), overwrite, summary)
 
 
 def _print_texts(wish: Wish, files: list[str]) -> int:

@@ -26,7 +26,12 @@ def may_enter(options: ServerOptions, authorization: str, target: str, subprotoc
         presented = parse_qs(urlsplit(target).query).get("token", [""])[0]
     if not presented:
         presented = next((name.removeprefix(_KEY) for name in subprotocols if name.startswith(_KEY)), "")
-    return hmac.compare_digest(presented.encode(), options.token.encode())
+    return is_token(options, presented)
+
+
+def is_token(options: ServerOptions, presented: str) -> bool:
+    """Whether this is the token, if one is asked for."""
+    return options.token is None or hmac.compare_digest(presented.encode(), options.token.encode())
 
 
 def may_ask(options: ServerOptions, origins: Sequence[str], hosts: Sequence[str]) -> bool:

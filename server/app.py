@@ -28,6 +28,7 @@ from .connection import Connection
 from .deepgram import DeepgramCodec
 from .front import Front
 from .http import HttpConnection
+from .large import LargeMessages, explain_size
 from .listener import ByteSocket, Listener, parse_address
 from .logs import log_event
 from .native import NativeCodec
@@ -37,7 +38,9 @@ from .pages import HEADERS, load_pages
 from .places import Places
 from .realtime import RealtimeCodec
 from .scheduler import Scheduler
+from .telephone import CALLS, IncomingCall, Telephone, listened_to
 from .transcribing import Transcribing
+from .twilio import TwilioCodec
 from .vosk import VoskCodec
 from .wyoming import WyomingCodec
 
@@ -47,17 +50,21 @@ _BEAT_S = 0.05
 _SWITCH_S = 0.001
 _BEATS_FADE = 0.995  # a moment of lateness is half forgotten after seven seconds
 
+REALTIME = "/v1/realtime"
+
 # What each path speaks, made from the query of the address.
 CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
     "/": lambda _: VoskCodec(),
     "/vosk": lambda _: VoskCodec(),
     "/v1/stream": lambda _: NativeCodec(),
     "/v1/listen": DeepgramCodec,
-    "/v1/realtime": RealtimeCodec,
+    REALTIME: RealtimeCodec,
+    CALLS: lambda _: TwilioCodec(),
 }
 
 _TRANSCRIPTIONS = "/v1/audio/transcriptions"
 _TOKEN_NEEDED = "a token is needed: send Authorization: Bearer TOKEN"
+_ELSEWHERE = "the call may be at another worker: run without --workers, or have its events posted (--call-url)"
 _FOREIGN = "pages of this origin may not connect: see asr serve --origin"
 
 
@@ -68,6 +75,8 @@ class App:
         self._options = options
         self._scheduler = Scheduler(recognizer)
         self._places = Places(self._scheduler, options)
+        self._telephone = Telephone(self._scheduler, options)
+        self._large = LargeMessages(options)
         self._sockets: weakref.WeakSet[Front | HttpConnection] = weakref.WeakSet()
         self._since_s = int(time.time())
         self._stop = asyncio.Event()
@@ -147,6 +156,7 @@ class App:
         end = asyncio.get_running_loop().time() + self._options.drain_s
         while self._places.guests and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.02)
+        await self._telephone.drain(self._options.drain_s)
         for socket in list(self._sockets):
             socket.abort()
         if self._wyoming is not None:
@@ -160,20 +170,29 @@ class App:
         path = urlsplit(request.path).path
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return self._page(socket, request, path)
-        if path not in CODECS:
+        if path not in CODECS and listened_to(path) is None:
             paths = ", ".join(CODECS)
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
-        if not may_enter(self._options, request.headers.get("Authorization", ""), request.path, _offered(request)):
+        if path != CALLS and not self._is_known(request):
             return socket.respond(HTTPStatus.UNAUTHORIZED, f"{_TOKEN_NEEDED}\n")
+        if path not in CODECS and self._options.reuse_port:
+            return socket.respond(HTTPStatus.NOT_IMPLEMENTED, f"{_ELSEWHERE}\n")
         if not may_ask(self._options, request.headers.get_all("Origin"), request.headers.get_all("Host")):
             return socket.respond(HTTPStatus.FORBIDDEN, f"{_FOREIGN}\n")
         try:
-            _codec(request)
+            if path in CODECS:
+                _codec(request)
         except ProtocolError as error:
             return socket.respond(HTTPStatus.BAD_REQUEST, f"{error}\n")
         if (full := self._full(_address(socket))) is not None:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{full}: try later\n")
+        if path == REALTIME:
+            self._large.allow(socket)
         return None
+
+    def _is_known(self, request: Request) -> bool:
+        """Whether the request brings the token, if one is asked for."""
+        return may_enter(self._options, request.headers.get("Authorization", ""), request.path, _offered(request))
 
     def _full(self, address: str) -> str | None:
         """Why nobody more of this address is let in, which is then in the log; None if they are."""
@@ -226,9 +245,20 @@ class App:
 
     async def _handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None
-        codec = _codec(socket.request)
-        connection, address = Connection(socket, codec, self._scheduler, self._options), _address(socket)
-        log_event("opened", connection=connection.number, address=address, path=urlsplit(socket.request.path).path)
+        path, address = urlsplit(socket.request.path).path, _address(socket)
+        if (call := listened_to(path)) is not None:
+            listener = self._telephone.listener(call, socket)
+            with self._places.taken(listener, address):
+                await listener.run()
+            return
+        connection: Connection | IncomingCall
+        if path == CALLS:
+            connection = self._telephone.call(socket, self._is_known(socket.request))
+        else:
+            codec = _codec(socket.request)
+            explain_size(socket, codec)
+            connection = Connection(socket, codec, self._scheduler, self._options)
+        log_event("opened", connection=connection.number, address=address, path=path)
         with self._places.taken(connection, address):
             await connection.run()
 

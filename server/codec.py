@@ -74,6 +74,7 @@ class Audio:
     """Audio to recognise."""
 
     data: bytes
+    lane: int = 0  # which of a connection's streams it is of, where there are several
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Outcome:
     done: bool  # whether the command has brought all that it will
     position_s: float  # seconds of audio taken so far
     error: Exception | None = None  # the stream is broken: an AsrError is the client's doing
+    lane: int = 0  # of the command
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
@@ -51,14 +53,24 @@ class Socket(Protocol):
 class Connection:
     """Runs one connection from its first message to its close."""
 
-    def __init__(self, socket: Socket, codec: Codec, scheduler: Scheduler, options: ServerOptions) -> None:
+    def __init__(
+        self,
+        socket: Socket,
+        codec: Codec,
+        scheduler: Scheduler,
+        options: ServerOptions,
+        tell: Callable[[list[Reply]], None] | None = None,
+    ) -> None:
+        """``tell`` takes what would go to a client that reads nothing; its stream is finished when it hangs up, too."""
         self.number = next_number()
         self._socket = socket
         self._codec = codec
         self._scheduler = scheduler
         self._options = options
+        self._tell = tell
         self._outbox = Outbox(options.max_unsent)
-        self._job: Job | None = None
+        self._jobs: dict[int, Job] = {}  # by lane
+        self._unended = 0  # jobs that are told to end and have not
         self._settings = Settings()
         self._queued = 0  # commands that are submitted and not done
         self._queued_s = 0.0  # of audio in them
@@ -78,7 +90,7 @@ class Connection:
         receiver = asyncio.create_task(self._receive())
         self._idle = self._loop.call_later(self._options.idle_s, self._check_idle)
         too_long = ProtocolError("too_long", f"connections end after {self._options.max_duration_s:.0f} s")
-        deadline = self._loop.call_later(self._options.max_duration_s, self._give_up, too_long)
+        deadline = self._loop.call_later(self._options.max_duration_s, self.give_up, too_long)
         self._outbox.put(self._codec.opened())
         try:
             await self._over.wait()
@@ -86,8 +98,8 @@ class Connection:
             self._idle.cancel()
             deadline.cancel()
             receiver.cancel()
-            if self._job is not None:
-                self._job.close()
+            for job in self._jobs.values():
+                job.close()
             self._explain()
             self._outbox.close()
             with suppress(ConnectionClosed, TimeoutError):
@@ -96,7 +108,8 @@ class Connection:
             await self._socket.close(code, reason)
             self._log_end()
             # Nothing may wait for the collector of cycles: a stream's memory goes with its connection.
-            self._job = self._failure = None
+            self._jobs.clear()
+            self._failure = None
 
     def _log_end(self) -> None:
         log_event(
@@ -112,7 +125,7 @@ class Connection:
     async def drain(self) -> None:
         """The server is stopping: finish the stream, send what it brings, and close."""
         self._close = _GOING_AWAY, "the server is stopping"
-        if self._job is None:
+        if not self._jobs:
             self._over.set()
         elif not self._ending:
             self._submit(End())
@@ -122,7 +135,9 @@ class Connection:
             while not self._ending:
                 message = await self._socket.recv()
                 self._heard_at = self._loop.time()
-                for command in self._codec.receive(message):
+                commands = self._codec.receive(message)
+                del message  # it may be large, and what it asks for may take a while
+                for command in commands:
                     if isinstance(command, Say):
                         self._put(command.replies)
                         continue
@@ -131,9 +146,12 @@ class Connection:
                         return
                     self._submit(command)
         except ConnectionClosed:
-            self._over.set()
+            if self._tell is not None and self._jobs:
+                self._submit(End())
+            else:
+                self._over.set()
         except Exception as error:
-            self._give_up(error)
+            self.give_up(error)
 
     def _check_idle(self) -> None:
         """One timer a connection, set again as seldom as can be: messages only note when they came."""
@@ -141,11 +159,12 @@ class Connection:
             self._heard_at = self._loop.time()
         left_s = self._heard_at + self._options.idle_s - self._loop.time()
         if left_s <= 0 and not self._ending:
-            self._give_up(ProtocolError("idle", f"nothing was received for {self._options.idle_s:.0f} s"))
+            self.give_up(ProtocolError("idle", f"nothing was received for {self._options.idle_s:.0f} s"))
         else:
             self._idle = self._loop.call_later(max(left_s, 1.0), self._check_idle)
 
-    def _give_up(self, failure: Exception) -> None:
+    def give_up(self, failure: Exception) -> None:
+        """End the connection, with what the client is told of the reason."""
         self._failure = self._failure or failure
         self._over.set()
         self._room.set()
@@ -172,13 +191,16 @@ class Connection:
             await self._room.wait()
 
     def _submit(self, command: Command) -> None:
-        if self._job is None:
-            self._settings = self._codec.settings
-            self._job = self._scheduler.open(self._settings, self._deliver)
-        self._queued += 1
-        self._queued_s += self._seconds(command)
-        self._ending = self._ending or isinstance(command, End)
-        self._job.submit(command)
+        lanes = [command.lane] if isinstance(command, Audio) else list(self._jobs) or [0]
+        if isinstance(command, End):
+            self._ending, self._unended = True, len(lanes)
+        for lane in lanes:
+            if lane not in self._jobs:
+                self._settings = self._codec.settings
+                self._jobs[lane] = self._scheduler.open(self._settings, functools.partial(self._deliver, lane))
+            self._queued += 1
+            self._queued_s += self._seconds(command)
+            self._jobs[lane].submit(command)
 
     def _seconds(self, command: Command) -> float:
         if not isinstance(command, Audio):
@@ -186,9 +208,10 @@ class Connection:
         s = self._settings
         return len(command.data) / (_BYTES[s.encoding] * s.channels * s.sample_rate_hz)
 
-    def _deliver(self, outcome: Outcome) -> None:
+    def _deliver(self, lane: int, outcome: Outcome) -> None:
+        outcome = replace(outcome, lane=lane) if lane else outcome
         if outcome.error is not None:
-            self._give_up(outcome.error)
+            self.give_up(outcome.error)
             return
         self._note(outcome)
         self._put(self._codec.reply(outcome))
@@ -197,9 +220,14 @@ class Connection:
             self._queued_s -= self._seconds(outcome.command)
             self._room.set()
             if isinstance(outcome.command, End):
-                self._over.set()
+                self._unended -= 1
+                if not self._unended:
+                    self._over.set()
 
     def _put(self, replies: Iterable[Reply]) -> None:
+        if self._tell is not None:
+            self._tell(list(replies))
+            return
         self._outbox.put(replies)
         if self._outbox.overflowing:
             self._close = _TRY_LATER, "the client reads too slowly"
@@ -207,7 +235,7 @@ class Connection:
             self._room.set()
 
     def _note(self, outcome: Outcome) -> None:
-        self._position_s = outcome.position_s
+        self._position_s = max(self._position_s, outcome.position_s)
         for event in outcome.events:
             if isinstance(event, Final):
                 self._finals += 1
@@ -215,7 +243,7 @@ class Connection:
                     log_event("final", connection=self.number, text=event.text)
 
     def _fail(self, close_code: int, code: str, message: str) -> None:
-        self._outbox.put(self._codec.failed(code, message))
+        self._put(self._codec.failed(code, message))
         self._close = close_code, message.encode()[:_LONGEST_REASON].decode(errors="ignore")
 
     async def _send(self) -> None:

@@ -12,6 +12,7 @@ binary audio                                       {"type": "partial", …} and 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -44,8 +45,10 @@ _KEYS = {
 class NativeCodec:
     """See `asr.server.codec.Codec`."""
 
-    def __init__(self) -> None:
-        self._settings = Settings(written=True)
+    def __init__(self, settings: Settings | None = None, more: Mapping[str, Any] | None = None) -> None:
+        """``more`` is in each answer, for another protocol that tells events in this one's way."""
+        self._settings = settings or Settings(written=True)
+        self._more = more or {}
         self._started = False
         self._partial_interval_s = 0.0
         self._partial_at_s = 0.0  # when the last partial was sent, on the clock of the audio
@@ -55,7 +58,7 @@ class NativeCodec:
         return self._settings
 
     def opened(self) -> list[Reply]:
-        return [_reply("ready", version=VERSION, server=f"asr {__version__}")]
+        return [make_reply("ready", version=VERSION, server=f"asr {__version__}")]
 
     def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
@@ -108,9 +111,9 @@ class NativeCodec:
     def reply(self, outcome: Outcome) -> list[Reply]:
         replies = [reply for event in outcome.events for reply in self._event(event, outcome.position_s)]
         if outcome.done and isinstance(outcome.command, Flush):
-            replies.append(_reply("flushed"))
+            replies.append(make_reply("flushed", **self._more))
         if outcome.done and isinstance(outcome.command, End):
-            replies.append(_reply("closed", duration=round(outcome.position_s, 3)))
+            replies.append(make_reply("closed", duration=round(outcome.position_s, 3), **self._more))
         return replies
 
     def _event(self, event: Event, position_s: float) -> list[Reply]:
@@ -123,18 +126,20 @@ class NativeCodec:
                 for other in event.alternatives
             ]
             extra = {"alternatives": others} if self._settings.alternatives else {}
-            return [_reply("final", text=event.text, words=words, reason=event.reason, **spoken, **extra)]
+            extra |= self._more
+            return [make_reply("final", text=event.text, words=words, reason=event.reason, **spoken, **extra)]
         if position_s - self._partial_at_s < self._partial_interval_s:
             return []
         self._partial_at_s = position_s
-        partial = _reply("partial", text=event.text, stable=event.stable_chars, words=words)
+        partial = make_reply("partial", text=event.text, stable=event.stable_chars, words=words, **self._more)
         return [replace(partial, replaceable=True)]
 
     def failed(self, code: str, message: str) -> list[Reply]:
-        return [_reply("error", code=code, message=message)]
+        return [make_reply("error", code=code, message=message)]
 
 
-def _reply(kind: str, **values: Any) -> Reply:
+def make_reply(kind: str, **values: Any) -> Reply:
+    """A message as this protocol writes it."""
     return Reply(json.dumps({"type": kind, **values}, ensure_ascii=False))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 
+from .callback import check_url
 from .listener import parse_address
 
 
@@ -18,6 +19,7 @@ class ServerOptions:
     host: str = "127.0.0.1"  # only this machine, unless told otherwise
     port: int = 2700  # the one that clients of vosk-server try
     wyoming: str | None = None  # tcp://HOST:PORT or unix://PATH, where Home Assistant's protocol is spoken
+    call_url: str | None = None  # where events of telephone calls are posted to
     reuse_port: bool = False  # let other processes listen on the same ports
     token: str | None = None  # that clients must present
     insecure: bool = False  # listen on a public address without a token
@@ -27,6 +29,8 @@ class ServerOptions:
     max_connections: int = 500  # more get 503
     max_per_address: int = 100  # connections of one address; more get 503
     max_message_bytes: int = 1 << 20  # larger ones close the connection with 1009
+    max_large_bytes: int = 20 * (1 << 20) + 4_096  # of a message of the Realtime protocol: 15 MiB of audio as base64
+    max_large_senders: int = 16  # connections that may send messages so large; others have the limit above
     max_upload_bytes: int = 1 << 30  # of a request with a file; larger ones get 413
     max_queued_s: float = 2.0  # of audio per stream; then its socket is not read
     max_lag_s: float = 0.5  # that audio may wait for the engine; above it, new connections get 503
@@ -48,6 +52,8 @@ class ServerOptions:
             raise ConfigError(
                 f"{self.host} can be reached from other machines: give --token, or --insecure if that is meant"
             )
+        if self.call_url is not None:
+            check_url(self.call_url)
         if self.wyoming is not None:
             self._check_wyoming(self.wyoming)
 

@@ -44,6 +44,7 @@ from .deltas import Deltas
 from .realtime_session import Wishes, Wrong, read_session
 
 _APPEND, _COMMIT, _CLEAR = (f"input_audio_buffer.{what}" for what in ("append", "commit", "clear"))
+_PIECE = 1 << 16  # bytes of audio in a command
 _UPDATE, _FLAT_UPDATE = "session.update", "transcription_session.update"
 
 
@@ -99,7 +100,8 @@ class RealtimeCodec:
                 if not data:
                     return ()
                 self._begun = self._uncommitted = True
-                return (Audio(data),)
+                # A client may send minutes at once: they are taken as fast as the engine is.
+                return tuple(Audio(data[begin : begin + _PIECE]) for begin in range(0, len(data), _PIECE))
             case "input_audio_buffer.commit":
                 if not self._uncommitted:
                     raise Wrong(

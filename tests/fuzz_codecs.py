@@ -56,8 +56,10 @@ def converse(path: str, query: dict[str, list[str]], messages: list[str | bytes]
             assert isinstance(command, Command)
             if isinstance(command, Audio):
                 seconds += len(command.data) / 32_000
-            replies = read_all(path, codec.reply(Outcome(command, EVENTS[number % len(EVENTS)], False, seconds)))
-            replies += read_all(path, codec.reply(Outcome(command, (), True, seconds)))
+            lane = command.lane if isinstance(command, Audio) else 0
+            partly = Outcome(command, EVENTS[number % len(EVENTS)], False, seconds, lane=lane)
+            replies = read_all(path, codec.reply(partly))
+            replies += read_all(path, codec.reply(Outcome(command, (), True, seconds, lane=lane)))
             if path in ("/", "/vosk"):
                 expected = isinstance(command, Audio | Flush | End)
                 assert len(replies) == expected, "vosk clients wait for exactly one"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,18 @@ def test_pronunciations_of_ones_own(recognizer, clips, renamed, tmp_path) -> Non
     assert mine.transcribe(clips[0].path, hot_words=["zorp"], written=False).text == heard.replace("husband", "zorp")
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """A server in this process sends the log to what is standard error during a test, and closed after it."""
+    loggers = [logging.getLogger(name) for name in (None, "websockets")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("command", [["transcribe", "a.wav"], ["serve", "--port", "0"], ["serve", "--workers", "2"]])
 @pytest.mark.parametrize(
     ("text", "message"),

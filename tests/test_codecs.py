@@ -40,9 +40,12 @@ KEYS += ["encoding", "channels", "hot_words", "endpointing", "silence_ms", "alte
 KEYS += ["phrase", "boost", "written", "replacements"]
 KEYS += ["session", "audio", "input", "format", "rate", "turn_detection", "silence_duration_ms", "transcription"]
 KEYS += ["keywords", "input_audio_format", "input_audio_transcription", "event_id"]
+KEYS += ["event", "start", "media", "dtmf", "mark", "payload", "track", "chunk", "timestamp", "sequenceNumber"]
+KEYS += ["callSid", "streamSid", "tracks", "customParameters", "mediaFormat", "hot_words"]
 KINDS = ["config", "hot_words", "flush", "end", "Finalize", "KeepAlive", "CloseStream", "s16le", "f32le"]
 KINDS += ["session.update", "transcription_session.update", "transcription", "audio/pcmu", "g711_ulaw", "server_vad"]
 KINDS += ["input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear", "AAAA", "AAA="]
+KINDS += ["start", "media", "dtmf", "mark", "stop", "inbound", "outbound", "1", "2", "CA1"]
 PARAMETERS = ["model", "encoding", "sample_rate", "channels", "interim_results", "endpointing", "keyterm", "keywords"]
 PARAMETERS += ["smart_format", "numerals", "replace"]
 VALUES = st.recursive(

@@ -85,7 +85,7 @@ def transcripts(events: list) -> list[str]:
     return [event.transcript for event in events if event.type == COMPLETED]
 
 
-@pytest.mark.parametrize("size", [4_802, 9_600, 300_000])
+@pytest.mark.parametrize("size", [4_802, 9_600, 300_000, 10_000_000])
 def test_pauses_end_items(address, recognizer, pcm, size) -> None:
     """However the audio is cut, every utterance is an item: it starts, grows, stops, is committed and completed."""
     finals = finals_of(recognizer, pcm)
@@ -260,7 +260,7 @@ def test_events_that_are_wrong(address, recognizer, clips, short) -> None:
 
 
 def test_what_ends_a_session(address, recognizer) -> None:
-    """A keyword that cannot be said, a message too large, and nothing for too long close it with the reason."""
+    """A keyword that cannot be said, and nothing for too long, close it with the reason."""
     with session(address) as connection:
         connection.recv()
         set_input(connection, transcription={"keywords": ["b52"]})
@@ -270,16 +270,46 @@ def test_what_ends_a_session(address, recognizer) -> None:
         assert "b52" in answer.error.message
         with pytest.raises(ConnectionClosedError, match="1008"):
             connection.recv()
-    with session(address) as connection:
-        connection.recv()
-        with suppress(ConnectionClosedError):  # the server may hang up before all is sent
-            append(connection, bytes(900_000), 900_000)
-        with pytest.raises(ConnectionClosedError, match=r"1009 .*1048576"):
-            connection.recv()
     with serving(recognizer, idle_s=0.2) as (hurried, _), session(hurried) as connection:
         connection.recv()
         (answer,) = until(connection, "error")
         assert answer.error.code == "idle"
+
+
+def test_messages_that_are_too_large(recognizer, short) -> None:
+    """They get an error event before the close, and so many connections may send large ones as there is memory for."""
+    large = bytes(900_000)
+    with serving(recognizer, max_large_senders=1) as (address, _):
+        with session(address) as first, session(address) as second:
+            for connection in (first, second):
+                connection.recv()
+            with suppress(ConnectionClosedError):  # the server may hang up before all is sent
+                append(second, large, len(large))
+            (answer,) = until(second, "error")
+            assert (answer.error.code, answer.error.type) == ("message_too_large", "invalid_request_error")
+            assert "1048576" in answer.error.message
+            with pytest.raises(ConnectionClosedError, match="1009"):
+                second.recv()
+            append(first, large, len(large))
+            first.input_audio_buffer.clear()
+            until(first, "input_audio_buffer.cleared")
+            append(first, short, len(short))
+            first.input_audio_buffer.commit()
+            stream = recognizer.stream(RATE_HZ)
+            stream.accept(large)
+            stream.flush()
+            said = [event.text for event in [*stream.accept(short), *stream.flush()] if isinstance(event, asr.Final)]
+            assert transcripts(until(first, COMPLETED)) == said
+        for _ in range(100):  # until the server has seen that it is gone
+            with session(address) as third:
+                third.recv()
+                with suppress(ConnectionClosedError, AssertionError):
+                    append(third, large, len(large))
+                    third.input_audio_buffer.clear()
+                    until(third, "input_audio_buffer.cleared")
+                    break
+        else:
+            pytest.fail("a place that has become free is not given")
 
 
 def test_who_may_come_in(recognizer) -> None:
