@@ -8,7 +8,7 @@ as places in a list of the values that suit each order best. `asr.lm.lookup.LmAr
 from __future__ import annotations
 
 import zlib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,7 @@ class LanguageModel:
         return cls(arrays, words)
 
     @classmethod
+    @cache
     def empty(cls) -> LanguageModel:
         """A model of no words: what compiled code is given where there is none."""
         zeros = np.zeros(len(SPECIAL))

@@ -32,7 +32,6 @@ _SETTLE_EVERY = 8  # steps; counted from the utterance's start, so that chunks d
 _ASKED = 1 << 13  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
-_NO_LM = LanguageModel.empty()
 _MEMORIES = 96  # texts that the second language model remembers at once
 _Sound = tuple[int, int, float]  # number of its word, first step, log probability at the peak
 # Words after a node, and the sounds after a mark, their words counted from the node on.
@@ -110,7 +109,7 @@ class WordBeamDecoder:
             known=tree.known,
             tree=tree.arrays,
             hot=self._hot.arrays,
-            lm=(lm or _NO_LM).arrays,
+            lm=(lm or LanguageModel.empty()).arrays,
             has_lm=lm is not None,
             gains=np.zeros(room),
             second=make_memories(second, _MEMORIES),
