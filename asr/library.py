@@ -21,21 +21,13 @@ FOLDER = PACKAGE / "compiled"
 SWITCH = "ASR_COMPILED"  # environment variable: `numba` leaves the libraries alone
 # The files that compiled code is made of.
 SOURCES = (
-    "array_table.py",
-    "array_types.py",
-    "build_library.py",
-    "compiler.py",
-    *(f"lexicon/{name}.py" for name in ("lexicon",)),
-    *(f"lm/{name}.py" for name in ("lookup",)),
-    *(
-        f"network/{name}.py"
-        for name in ("quantized_kernel", "quantized_weights", "rows_kernel", "shape", "vnni_kernel")
-    ),
+    *("array_table.py", "array_types.py", "build_library.py", "compiler.py"),
+    *("lexicon/lexicon.py", "lm/lookup.py"),
+    *(f"network/{name}.py" for name in ("quantized_kernel", "quantized_weights", "rows_kernel", "shape")),
+    *(f"network/{name}.py" for name in ("vnni", "vnni_kernel", "vnni_tile")),
     *(f"search/{name}.py" for name in ("lexicon_tree", "ranking", "second_kernel", "second_lm")),
-    *(
-        f"search/word_{name}.py"
-        for name in ("chances", "choice", "growth", "reading", "search", "settling", "state", "table", "weighing")
-    ),
+    *(f"search/word_{name}.py" for name in ("chances", "choice", "growth", "reading", "search", "settling")),
+    *(f"search/word_{name}.py" for name in ("state", "table", "weighing")),
 )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asr import library
-from asr.compiler import entry
+from asr.compiler import Compiled, entry
 from asr.lexicon.lexicon import unfold
+from asr.network import quantized_kernel, vnni_kernel
+from asr.search.word_reading import read_other
+from asr.search.word_search import run
 
 needs_library = pytest.mark.skipif(
     not library.levels() or shutil.which(os.environ.get("CC", "cc").split()[0]) is None,
@@ -61,6 +66,25 @@ def test_a_library_has_what_it_was_built_with_and_no_more() -> None:
     assert found.function(unfold.name, (octets,) * 4) is not None
     assert found.function(unfold.name, (octets,) * 3) is None
     assert found.function("asr.lexicon.lexicon:fold", (octets,) * 4) is None
+
+
+def test_a_library_is_of_all_the_files_that_its_functions_are_in() -> None:
+    """Every function that an entry comes to, and every module that one takes a value from, is of the named sources."""
+    sources = {str(library.PACKAGE / name) for name in library.SOURCES}
+    waiting: list = [unfold, run, read_other, quantized_kernel.advance, vnni_kernel.advance]
+    seen = set()
+    while waiting:
+        function = waiting.pop().py_func
+        if function not in seen:
+            seen.add(function)
+            assert function.__code__.co_filename in sources
+            used = [function.__globals__.get(name) for name in function.__code__.co_names]
+            waiting += [value for value in used if isinstance(value, Compiled)]
+            constants = {name for name in function.__code__.co_names if isinstance(function.__globals__.get(name), int)}
+            for node in ast.walk(ast.parse(Path(function.__code__.co_filename).read_text())):
+                if isinstance(node, ast.ImportFrom) and constants & {alias.name for alias in node.names}:
+                    assert str(library.PACKAGE.parent / f"{node.module.replace('.', '/')}.py") in sources
+    assert len(seen) > 60
 
 
 def test_what_no_library_has_is_compiled_by_numba() -> None:
