@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -171,6 +172,11 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="for all kinds of processors, not only the best of this one")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    linker = shlex.split(os.environ.get("CC", "cc"))[0]
+    if shutil.which(linker) is None:
+        sys.exit(f"a C compiler is needed to link: no {linker} found")
+    if not (options.here or options.all or levels()):
+        sys.exit("there is no library for this kind of machine")
     if options.here is not None:
         build_here(options.folder, next(level for level in LEVELS if level.name == options.here))
     else:

@@ -17,9 +17,9 @@ from asr.network.rows_kernel import (
     block_rows,
     finish,
     first_rows,
+    hidden_rows,
     normed_rows,
     rectified_rows,
-    rows_of,
     turn_cells,
 )
 from asr.network.weights import Array
@@ -96,7 +96,7 @@ class BatchKernel:
             normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], row, rows.values, rows.scale)
             gx = rows.times(self._inputs[layer])
             for t in range(steps):
-                rows_of(h[:, layer], turn.values, turn.scale)
+                hidden_rows(h, layer, turn.values, turn.scale)
                 gh = turn.times(self._memory[layer])
                 turn_cells(
                     m.cell_code, layer,

@@ -15,10 +15,11 @@ _jit = jit(_nrt=False)
 
 
 @_jit
-def rows_of(x, values, scale):  # type: ignore[no-untyped-def]
-    """Quantise rows."""
-    for n in range(x.shape[0]):
-        scale[n] = to_integers(x[n], values[n])
+def hidden_rows(h, layer, values, scale):  # type: ignore[no-untyped-def]
+    """Quantise a layer's hidden states."""
+    for b in range(h.shape[0]):
+        # Not of ``h[:, layer]``, whose rows LLVM would not know to be contiguous.
+        scale[b] = to_integers(h[b, layer], values[b])
 
 
 @_jit

@@ -16,9 +16,9 @@ from asr.network.rows_kernel import (
     block_rows,
     finish,
     first_rows,
+    hidden_rows,
     normed_rows,
     rectified_rows,
-    rows_of,
     turn_cells,
 )
 from asr.network.shape import FRAME_REDUCTION
@@ -149,7 +149,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
         normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], row, values, scale)
         products(w.inputs.weight[layer], w.inputs.begin[layer], values, gx)
         for t in range(steps):
-            rows_of(s.h[:, layer], turn_values, turn_scale)
+            hidden_rows(s.h, layer, turn_values, turn_scale)
             products(w.memory.weight[layer], w.memory.begin[layer], turn_values, gh)
             turn_cells(
                 rest.cell_code, layer,
