@@ -3,27 +3,19 @@
 Numba takes a named tuple of arrays apart into seven values for each, at every call. With some fifty arrays that is
 most of the time to compile, and much of that to run. An `ArrayTable` of the tuple is one value; what compiled code
 sees has the same fields, arrays in C order, numbers and further tuples, and reads each from memory when it needs it.
+
+A table is a row of 64-bit words: of an array the address and the shape, of a number its value, of a further tuple the
+address of its own table. `asr.array_types` tells Numba so.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-import numba.core.cgutils
-import numba.core.typing.templates
-import numba.extending
-import numba.np.arrayobj
 import numpy as np
-from llvmlite import ir
-from numba import types
 
-# Numba has no types for a type checker.
-_extending: Any = numba.extending
-_arrays: Any = numba.np.arrayobj
-_generate: Any = numba.core.cgutils
-_type_of: Any = numba.typeof
-_Opaque: Any = numba.extending.models.OpaqueModel
-_Attribute: Any = numba.core.typing.templates.AttributeTemplate
+Array = np.ndarray[Any, Any]
 
 
 class ArrayTable:
@@ -35,122 +27,53 @@ class ArrayTable:
     def __init__(self, fields: Any) -> None:
         self.fields = fields  # keeps the arrays alive
         words: list[int] = []
-        self._inner: list[ArrayTable] = []
-        self._numba_type_: Any
-        described: list[tuple[str, Any]] = []
+        kinds: list[str] = []
+        self.inner: dict[str, ArrayTable] = {}
         for name, value in zip(fields._fields, fields, strict=True):
             if isinstance(value, tuple):
-                inner = ArrayTable(value)
-                self._inner.append(inner)
-                described.append((name, inner._numba_type_))
+                inner = self.inner[name] = ArrayTable(value)
+                kinds.append(inner.kind)
                 words.append(inner.address)
             elif isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous:
                     raise ValueError(f"the array {name!r} is not in C order")
-                described.append((name, _array_type(value)))
-                words += [value.ctypes.data, *value.shape]
+                kinds.append(kind_of(value))
+                words += (value.__array_interface__["data"][0], *value.shape)  # faster than `ctypes.data`
             else:
-                described.append((name, types.int64))
+                kinds.append("integer")
                 words.append(int(value))
         self._words = np.array(words, dtype=np.int64)
         self.address: int = self._words.ctypes.data
-        self._numba_type_ = _table_type(type(fields).__name__, tuple(described))
-
-
-class _TableType(types.Type):
-    """The names and types of a table's fields."""
-
-    def __init__(self, name: str, fields: tuple[tuple[str, Any], ...]) -> None:
-        self.fields = fields
-        super().__init__(name=f"ArrayTable({name})")
+        self.kind: str = _table_kind(type(fields).__name__, fields._fields, tuple(kinds))
 
     @property
-    def key(self) -> tuple[tuple[str, Any], ...]:
-        return self.fields
+    def _numba_type_(self) -> Any:
+        from asr.array_types import type_of_table
 
-    @property
-    def mangling_args(self) -> tuple[str, tuple[()]]:
-        return self.name, ()  # its fields' types would make the names of functions very long
-
-    def find(self, wanted: str) -> tuple[int, Any]:
-        """Where a field begins, in words, and its type."""
-        at = 0
-        for name, kind in self.fields:
-            if name == wanted:
-                return at, kind
-            at += 1 + (kind.ndim if isinstance(kind, types.Array) else 0)
-        raise AttributeError(f"{self.name} has no field {wanted!r}")
+        return type_of_table(self)
 
 
-# Making a type takes Numba many times as long as a table, and so does comparing types: they are made once.
-_array_types: dict[tuple[np.dtype[Any], int, bool], Any] = {}
-_table_types: dict[tuple[str, tuple[tuple[str, int], ...]], _TableType] = {}
+# Every call of compiled code asks for kinds: each is worked out once.
+_array_kinds: dict[tuple[np.dtype[Any], int, bool, bool], str] = {}
+_table_kinds: dict[tuple[str, tuple[str, ...], tuple[str, ...]], str] = {}
 
 
-def _array_type(array: np.ndarray[Any, Any]) -> Any:
-    key = array.dtype, array.ndim, array.flags.writeable
-    if key not in _array_types:
-        _array_types[key] = _type_of(array)
-    return _array_types[key]
+def kind_of(array: Array) -> str:
+    """All that compiled code takes for granted of an array; the same string for the same in every process."""
+    flags = array.flags
+    key = array.dtype, array.ndim, flags.writeable, flags.c_contiguous and flags.aligned
+    kind = _array_kinds.get(key)
+    if kind is None:
+        dtype = array.dtype
+        item = dtype.str if dtype.fields is None else repr((dtype.itemsize, [*(dtype.fields or {}).items()]))
+        layout = f"{array.ndim} {'rw' if flags.writeable else 'r'} {'C' if key[3] else 'other'}"
+        kind = _array_kinds[key] = f"array {item} {layout}{' record' if dtype.type is np.record else ''}"
+    return kind
 
 
-def _table_type(name: str, fields: tuple[tuple[str, Any], ...]) -> _TableType:
-    key = name, tuple((field, id(kind)) for field, kind in fields)  # those of fields are kept, so they stay themselves
-    if key not in _table_types:
-        _table_types[key] = _TableType(name, fields)
-    return _table_types[key]
-
-
-@_extending.register_model(_TableType)
-class _TableModel(_Opaque):  # type: ignore[misc]
-    pass
-
-
-@_extending.infer_getattr
-class _TableAttribute(_Attribute):  # type: ignore[misc]
-    key = _TableType
-
-    def generic_resolve(self, table: _TableType, name: str) -> Any:
-        return dict(table.fields).get(name)
-
-
-@_extending.unbox(_TableType)
-def _unbox(_: _TableType, table: Any, c: Any) -> Any:
-    address = c.pyapi.object_getattr_string(table, "address")
-    value = c.pyapi.long_as_voidptr(address)
-    c.pyapi.decref(address)
-    return _extending.NativeValue(value)
-
-
-@_extending.lower_getattr_generic(_TableType)
-def _read(context: Any, builder: Any, table: _TableType, address: Any, name: str) -> Any:
-    at, kind = table.find(name)
-    words = builder.bitcast(address, ir.IntType(64).as_pointer())
-
-    def word(index: int) -> Any:
-        value = builder.load(builder.gep(words, [ir.Constant(ir.IntType(32), index)]))
-        # The table never changes, so what was read once need not be read again after an array is written to.
-        value.set_metadata("invariant.load", builder.module.add_metadata([]))
-        return value
-
-    if isinstance(kind, _TableType):
-        return builder.inttoptr(word(at), ir.IntType(8).as_pointer())
-    if not isinstance(kind, types.Array):
-        return word(at)
-    array = _arrays.make_array(kind)(context, builder)
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    item = context.get_constant(types.intp, size)
-    shape = [word(at + 1 + axis) for axis in range(kind.ndim)]
-    strides = [item]
-    for length in reversed(shape[1:]):
-        strides.insert(0, builder.mul(strides[0], length))
-    data = builder.inttoptr(word(at), context.get_data_type(kind.dtype).as_pointer())
-    _arrays.populate_array(
-        array,
-        data=data,
-        shape=_generate.pack_array(builder, shape),
-        strides=_generate.pack_array(builder, strides),
-        itemsize=item,
-        meminfo=None,
-    )
-    return array._getvalue()
+def _table_kind(name: str, fields: tuple[str, ...], kinds: tuple[str, ...]) -> str:
+    key = name, fields, kinds
+    kind = _table_kinds.get(key)
+    if kind is None:
+        kind = _table_kinds[key] = f"table {hashlib.sha256(repr(key).encode()).hexdigest()}"
+    return kind

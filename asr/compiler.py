@@ -1,80 +1,108 @@
-"""Numba's decorator, with what it compiled kept on disk wherever there is a place for that.
+"""How functions become compiled code: from a library that came with the package, or by Numba at their first use.
 
-Beside the package's files if they can be written, else in the user's cache folder: so Numba has it. A service often has
-neither, and then gets a folder of its own among the temporary files; without any, it compiles at every start.
+Numba takes long to compile, and much memory even when it only loads what it compiled before. So it is not imported
+before something is to be compiled, and what recognition calls is compiled when the package is built
+(`asr.build_library`).
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib import import_module
 from typing import Any
 
-import numba
-from numba.core.caching import FunctionCache
-from numba.core.dispatcher import Dispatcher
+import numpy as np
+
+from asr.array_table import ArrayTable, kind_of
+from asr.library import library
 
 
-class _Cache(FunctionCache):
-    """Numba's cache of a function, which also asks whether the functions that it calls are still the same.
+class Compiled:
+    """A function for compiled code to call. To Numba it is what `numba.njit` makes of the function."""
 
-    What cannot be read, as after an upgrade that renamed something, is thrown away and compiled anew.
-    """
+    _lock = threading.RLock()
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            self._cache_file._source_stamp = _stamp(self._py_func)  # now, since those that it calls may come after it
-            return super().load_overload(sig, target_context)
-        except Exception:  # whatever unpickling something from another version comes upon
-            try:
-                self.flush()
-            except OSError:  # not ours to write
-                self.disable()
-            return None
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any], kept: bool) -> None:
+        self.py_func, self.__doc__ = function, function.__doc__
+        self._options, self._kept = options, kept
+        self._dispatcher: Any = None
+
+    @property
+    def dispatcher(self) -> Any:
+        """Numba's function; the first to ask imports Numba."""
+        if self._dispatcher is None:
+            from asr.disk_cache import make_dispatcher
+
+            with self._lock:
+                if self._dispatcher is None:
+                    self._dispatcher = make_dispatcher(self.py_func, self._options, self._kept)
+        return self._dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.dispatcher._numba_type_
+
+    @property
+    def targetoptions(self) -> Any:
+        return self._options
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.dispatcher(*arguments)
 
 
-def _stamp(function: Callable[..., Any]) -> tuple[tuple[str, float, int], ...]:
-    """When each file with a part of a compiled function was changed, and how long it is."""
-    seen: set[Callable[..., Any]] = set()
-    waiting = [function]
-    while waiting:
-        one: Any = waiting.pop()
-        if one not in seen:
-            seen.add(one)
-            called = (one.__globals__.get(name) for name in one.__code__.co_names)
-            waiting += [other.py_func for other in called if isinstance(other, Dispatcher)]
-    stamps = []
-    for path in sorted({one.__code__.co_filename for one in seen}):
-        found = Path(path).stat()
-        stamps.append((Path(path).name, found.st_mtime, found.st_size))
-    return tuple(stamps)
+class Deferred:
+    """What another module makes for compiled code to call, made when something is compiled."""
+
+    def __init__(self, module: str, maker: str, *arguments: Any) -> None:
+        self._module, self._maker, self._arguments = module, maker, arguments
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        from numba.core.registry import cpu_target
+
+        made = getattr(import_module(self._module), self._maker)(*self._arguments)
+        cpu_target.typing_context.refresh()  # the code that calls it is being compiled already
+        cpu_target.target_context.refresh()
+        return cpu_target.typing_context.resolve_value_type(made)
+
+
+class Entry(Compiled):
+    """A function that Python calls in recognition. Its arguments are tables and arrays in C order, and integers."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        super().__init__(function, options, kept=True)
+        self.name = f"{function.__module__}:{function.__name__}"
+        self._found: dict[tuple[str, ...], Callable[[Sequence[int]], int] | None] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the library's function for arguments of these kinds; where there is none, Numba's."""
+        found, words = library(), list[int]()
+        if found is None:
+            return self.dispatcher(*arguments)
+        kinds = tuple([describe(argument, words) for argument in arguments])
+        if kinds not in self._found:
+            self._found[kinds] = found.function(self.name, kinds)
+        function = self._found[kinds]
+        return self.dispatcher(*arguments) if function is None else function(words)
+
+
+def describe(argument: Any, words: list[int]) -> str:
+    """The kind of an argument; what compiled code is handed is added to ``words``: see `asr.array_table`."""
+    if isinstance(argument, ArrayTable):
+        words.append(argument.address)
+        return argument.kind
+    if isinstance(argument, np.ndarray):
+        words += (argument.__array_interface__["data"][0], *argument.shape)  # faster than `ctypes.data`
+        return kind_of(argument)
+    words.append(int(argument))
+    return "integer"
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function at its first use, without the GIL, float division as in NumPy."""
-    options = {"nogil": True, "error_model": "numpy", **options}
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        compiled: Any = numba.njit(**options)(function)
-        try:
-            compiled._cache = _Cache(function)
-            return compiled
-        except RuntimeError:  # no place to write
-            folder = _own_folder()
-        if folder is None:
-            return compiled
-        config: Any = numba.config  # where a cache goes is decided when it is made
-        before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
-        try:
-            compiled._cache = _Cache(function)
-        finally:
-            config.CACHE_DIR = before
-        return compiled
-
-    return decorate
+    return lambda function: Compiled(function, _options(options), kept=True)
 
 
 def inner(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -82,19 +110,14 @@ def inner(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     Python itself must not call it: there is nothing that would take its arguments apart.
     """
-    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options}
-    return numba.njit(**options)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options}
+    return lambda function: Compiled(function, _options(options), kept=False)
 
 
-def _own_folder() -> Path | None:
-    """A folder that nobody else can write to: what is loaded from there is run."""
-    if not hasattr(os, "getuid"):
-        return None
-    folder = Path(tempfile.gettempdir()) / f"asr-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-    return folder if ours else None
+def entry(function: Callable[..., Any]) -> Any:
+    """A function that recognition calls, compiled when the package is built. Neither it nor what it calls allocates."""
+    return Entry(function, _options({"_nrt": False}))
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    return {"nogil": True, "error_model": "numpy", **options}

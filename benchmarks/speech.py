@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from machine import machine as machine
 
 from asr.train.corpus import SampleCache, read_corpus
 
@@ -36,13 +36,3 @@ def load_speech(manifest: Path | None, limit_s: float) -> tuple[list[np.ndarray]
             audio.append(cache[int(i)])
             texts.append(utterances[int(i)].text)
     return audio, texts
-
-
-def machine() -> str:
-    """One line about where this runs."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    return f"{model}, {platform.system()}, Python {platform.python_version()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numba
@@ -42,6 +43,38 @@ def test_a_cache_that_does_not_fit_is_compiled_anew(tmp_path) -> None:
     assert run("Pair", 2) == run("Pair", 2) == "11.0\n"
     assert run("Couple", 300) == "1501.0\n"
     assert run("Couple", 400) == "2001.0\n"
+
+
+_PROGRAM = """
+from asr.compiler import jit
+def thrice(x):
+    return 3 * x
+print(jit()(thrice)(7.0))
+"""
+
+
+def start(program: str, cache: Path) -> subprocess.Popen[str]:
+    """A process that compiles, with nothing compiled before unless it is in the cache."""
+    cache.mkdir(exist_ok=True)
+    script = cache.parent / "program.py"
+    script.write_text(program)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, str(script)], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_processes_that_compile_at_once_do_each_other_no_harm(tmp_path) -> None:
+    """Three processes with one empty cache all have the right result, and so has one after them."""
+    together = [start(_PROGRAM, tmp_path / "cache") for _ in range(3)]
+    assert [process.communicate() for process in together] == [("21.0\n", "")] * 3
+    assert start(_PROGRAM, tmp_path / "cache").communicate() == ("21.0\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_full_disk_does_not_hinder(tmp_path) -> None:
+    """What is compiled and cannot be kept serves the process that compiled it."""
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n" + _PROGRAM
+    assert start(limited, tmp_path / "cache").communicate() == ("21.0\n", "")
 
 
 def test_compiled_code_reads_a_table_of_arrays() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError
-from asr.network import vnni
+from asr.network import vnni, vnni_kernel
 from asr.network.float_model import FloatModel
 from asr.network.model import AcousticModel, ModelState
 from asr.network.quantized import QuantizedModel
@@ -223,7 +223,9 @@ def test_our_own_product_is_exact(count, depth, outputs, seed) -> None:
     pick = random.choice if seed % 2 else lambda ends, size: random.integers(ends[0], ends[1] + 1, size)
     weight = pick([-127, 127], (outputs, vnni.DEPTH * depth)).astype(np.int8)
     rows = pick([-128, 127], (count, vnni.DEPTH * depth)).astype(np.int8)
-    sums = vnni.Product(weight)(rows)
+    panels = vnni.pack_matrix(weight)
+    sums = np.empty((count, panels.begin.size), np.int32)
+    vnni_kernel.products(panels.weight, panels.begin, rows, sums)
     assert np.array_equal(sums[:, :outputs], rows.astype(np.int32) @ weight.T.astype(np.int32))
 
 

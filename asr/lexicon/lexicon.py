@@ -17,9 +17,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from asr.compiler import jit
+from asr.compiler import entry
 from asr.errors import DataError, ModelError
 from asr.lexicon.phonemes import PHONEMES, Pronunciation, decode_phonemes, encode_phonemes
+from asr.text.word_list import WordList
 
 MOST = 4  # pronunciations of a word
 _FORMAT = "1"
@@ -59,19 +60,19 @@ class Lexicon(Mapping[str, tuple[Pronunciation, ...]]):
         phonemes = np.array([phoneme for said in flat for phoneme in said], dtype=np.int64)
         if len(phonemes) and not (phonemes.min() >= 1 and phonemes.max() <= len(PHONEMES)):
             raise DataError(f"a pronunciation is of phoneme ids from 1 to {len(PHONEMES)}")
-        self._words = words
+        self._words = WordList(words)
         self.arrays = LexiconArrays(
             phonemes.astype(np.uint8), _starts([len(said) for said in flat]), _starts([len(row) for row in kept])
         )
 
     @classmethod
-    def _of(cls, words: list[str], arrays: LexiconArrays) -> Lexicon:
+    def _of(cls, words: WordList, arrays: LexiconArrays) -> Lexicon:
         lexicon = cls.__new__(cls)
         lexicon._words, lexicon.arrays = words, arrays
         return lexicon
 
     @property
-    def words(self) -> Sequence[str]:
+    def words(self) -> WordList:
         """All words, in the order of their UTF-8 bytes; a word's place is its number in `arrays`."""
         return self._words
 
@@ -154,7 +155,12 @@ class Lexicon(Mapping[str, tuple[Pronunciation, ...]]):
         ):
             raise ModelError(f"{path} is damaged (its parts do not fit together): {_AGAIN}")
         try:
-            words = _unfold(letters, shared, added).tobytes().decode().split("\n")[:-1]
+            text = np.empty(
+                sum(int(part.sum(dtype=np.int64)) for part in (shared, added)) + len(shared), dtype=np.uint8
+            )
+            if unfold(letters, shared, added, text) < 0:
+                raise ValueError("a word is cut")
+            words = WordList.of_lines(text.tobytes())
             if len(words) != len(shared):
                 raise ValueError("a word is cut")
         except (UnicodeDecodeError, ValueError) as error:
@@ -214,15 +220,14 @@ def _starts(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return starts
 
 
-@jit()
-def _unfold(letters: np.ndarray, shared: np.ndarray, added: np.ndarray) -> np.ndarray:
-    """Front-coded words as bytes, a line break after each; empty if a word shares more than the one before has."""
-    text = np.empty(len(shared) + shared.astype(np.int64).sum() + added.astype(np.int64).sum(), dtype=np.uint8)
+@entry
+def unfold(letters: np.ndarray, shared: np.ndarray, added: np.ndarray, text: np.ndarray) -> int:
+    """Write front-coded words as bytes, a line break after each; -1 if a word shares more than the one before has."""
     at, before, taken = 0, 0, 0  # where this word begins, where the one before did, how many letters are used
     for word in range(len(shared)):
         same, new = int(shared[word]), int(added[word])
         if same and same > at - 1 - before:
-            return text[:0]
+            return -1
         for k in range(same):
             text[at + k] = text[before + k]
         for k in range(new):
@@ -231,4 +236,4 @@ def _unfold(letters: np.ndarray, shared: np.ndarray, added: np.ndarray) -> np.nd
         before = at
         at += same + new + 1
         text[at - 1] = 10
-    return text
+    return at

@@ -7,12 +7,9 @@ as places in a list of the values that suit each order best. `asr.lm.lookup.LmAr
 
 from __future__ import annotations
 
-import json
-import mmap
 import zlib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -22,9 +19,10 @@ from asr.lm.lookup import GRAMS_A_RANK, LmArrays, score_known, score_word
 from asr.lm.pack import find_begins, high_bits, pack, unpack
 from asr.lm.spelling import Spelling, build_spelling, spell
 from asr.lm.table import SPECIAL, NgramTable, Order
+from asr.mapped_arrays import MappedArrays
+from asr.text.word_list import WordList
 
 _FORMAT = "3"
-_DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64, "I64": np.int64, "F32": np.float32}
 _AGAIN = "make it again with `asr lm build`, or copy it again"
 _WORDS = "words"  # beside the arrays of LmArrays: the vocabulary without the special words, a line each, zlib
 _HEADER_BYTES = 3_000
@@ -34,7 +32,7 @@ _CONTEXTS_A_BLOCK = 64  # at most: see `asr.lm.pack`
 class LanguageModel:
     """A back-off n-gram model over words, open to words that it does not know."""
 
-    def __init__(self, arrays: LmArrays, words: tuple[str, ...]) -> None:
+    def __init__(self, arrays: LmArrays, words: WordList) -> None:
         for array in arrays:
             array.flags.writeable = False  # as a mapped file is: compiled code then sees one type
         self.arrays = arrays
@@ -56,7 +54,7 @@ class LanguageModel:
 
     @cached_property
     def _spelling(self) -> tuple[str, Spelling]:
-        return build_spelling(self.words, self.arrays.prob)
+        return build_spelling(tuple(self.words), self.arrays.prob)
 
     @property
     def letters(self) -> str:
@@ -91,11 +89,11 @@ class LanguageModel:
     @classmethod
     def from_table(cls, table: NgramTable) -> LanguageModel:
         """Pack a model. Probabilities are rounded to the nearest of 256 values or fewer."""
-        return cls(pack(table), table.words)
+        return cls(pack(table), WordList(table.words))
 
     def to_table(self) -> NgramTable:
         """The model as plain arrays, its probabilities as they were rounded: for writing it in ARPA format."""
-        return unpack(self.arrays, self.words)
+        return unpack(self.arrays, tuple(self.words))
 
     @staticmethod
     def size(counts: tuple[int, ...], contexts: tuple[int, ...], words: tuple[str, ...]) -> int:
@@ -113,22 +111,19 @@ class LanguageModel:
 
     def save(self, path: Path) -> None:
         arrays = {name: np.ascontiguousarray(value) for name, value in self.arrays._asdict().items()}
-        arrays[_WORDS] = np.frombuffer(_compress(self.words), dtype=np.uint8)
+        arrays[_WORDS] = np.frombuffer(_compress(tuple(self.words)), dtype=np.uint8)
         save_file(arrays, path, {"format": _FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> LanguageModel:
         """Map a stored model into memory. Raises ModelError for a file that is missing or damaged, or an older one."""
         try:
-            with path.open("rb") as file:
-                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            begin = 8 + int.from_bytes(data[:8], "little")
-            header: dict[str, Any] = json.loads(bytes(data[8:begin]))
-            meta = header.pop("__metadata__", {})
-            if meta.get("format") != _FORMAT:
-                raise ModelError(f"{path} is a language model of format {meta.get('format')}, not {_FORMAT}: {_AGAIN}")
-            found = {name: _view(data, begin, entry) for name, entry in header.items()}
-            words = SPECIAL + tuple(zlib.decompress(found.pop(_WORDS).tobytes()).decode().split("\n")[:-1])
+            mapped = MappedArrays(path)
+            kind, found = mapped.metadata.get("format"), mapped.arrays
+            if kind != _FORMAT:
+                raise ModelError(f"{path} is a language model of format {kind}, not {_FORMAT}: {_AGAIN}")
+            special = "".join(f"{word}\n" for word in SPECIAL).encode()
+            words = WordList.of_lines(special + zlib.decompress(found.pop(_WORDS).tobytes()))
             arrays = LmArrays(**found)
         except OSError as error:
             raise ModelError(f"cannot read {path}: {error.strerror}") from error
@@ -136,9 +131,11 @@ class LanguageModel:
             raise ModelError(f"{path} is no language model, or damaged ({error}): {_AGAIN}") from error
         if problem := _find_damage(arrays, len(words)):
             raise ModelError(f"{path} is damaged ({problem}): {_AGAIN}")
+        mapped.release()
         return cls(arrays, words)
 
     @classmethod
+    @cache
     def empty(cls) -> LanguageModel:
         """A model of no words: what compiled code is given where there is none."""
         zeros = np.zeros(len(SPECIAL))
@@ -148,12 +145,6 @@ class LanguageModel:
 
 def _compress(words: tuple[str, ...]) -> bytes:
     return zlib.compress("".join(f"{word}\n" for word in words[len(SPECIAL) :]).encode(), 9)
-
-
-def _view(data: memoryview, begin: int, entry: dict[str, Any]) -> np.ndarray:
-    low, high = entry["data_offsets"]
-    array = np.frombuffer(data[begin + low : begin + high], dtype=_DTYPES[entry["dtype"]])
-    return array.reshape(entry["shape"])
 
 
 def _find_damage(lm: LmArrays, words: int) -> str | None:

@@ -6,16 +6,54 @@ operation, and with it every bit, is what is written here. For rows of many stre
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from asr.compiler import jit
-from asr.network.quantized_weights import INPUT_PEAK
-from asr.network.shape import MEMORY_FRAMES
+from asr.compiler import Deferred, entry, inner
+from asr.network.quantized_weights import INPUT_PEAK, QuantizedWeights
+from asr.network.shape import FRAME_REDUCTION, MEMORY_FRAMES
+from asr.network.state import StreamState
+from asr.network.weights import Array
 
 _EPSILON = 1e-5  # of layer normalisation, as in torch
 
+# Nothing here allocates, so the runtime that would count references to the arrays is left out.
+view: Any = Deferred("asr.array_types", "make_view")
+_inner, _inlined = inner(_nrt=False), inner(_nrt=False, inline="always")
 
-@jit(inline="always")
+
+class Step(NamedTuple):
+    """What a step of the network reads and writes: `StreamState`'s arrays, changed in place, and working memory."""
+
+    frames: Array  # (B, T, mels)
+    mean: Array
+    heard: Array  # its count
+    past: Array  # the state's frames
+    steps_past: Array  # the state's steps
+    h: Array
+    c: Array
+    logits: Array  # (B, T / 3, outputs), written
+    floats: Array  # float32 (n,)
+    integers: Array  # int16 (n,)
+
+
+def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int) -> Step:
+    """A step of the network, with as much working memory as it needs."""
+    (batch, length, mels), width = frames.shape, state.h.shape[2]
+    steps = length // FRAME_REDUCTION
+    before, history = state.frames.shape[1], state.steps.shape[2]
+    floats = (
+        batch * steps * width  # the steps
+        + max((before + length) * mels + length * conv_width, 2 * (history + steps) * width + width)
+        + width + 2 * 4 * width
+    )  # fmt: skip
+    integers = max(FRAME_REDUCTION * max(mels, conv_width), (history + 1) * width)
+    room = np.empty(floats, np.float32), np.empty(integers, np.int16)
+    return Step(np.ascontiguousarray(frames), *state.arrays(), logits, *room)
+
+
+@_inlined
 def exp(x):  # type: ignore[no-untyped-def]
     """exp for |x| <= 87 in float32: 2**n times a polynomial. Vectorises, unlike a library call."""
     n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
@@ -30,21 +68,21 @@ def exp(x):  # type: ignore[no-untyped-def]
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@jit(inline="always")
+@_inlined
 def sigmoid(x):  # type: ignore[no-untyped-def]
     x = np.float32(-30.0) if x < np.float32(-30.0) else x
     x = np.float32(30.0) if x > np.float32(30.0) else x
     return np.float32(1.0) / (np.float32(1.0) + exp(-x))
 
 
-@jit(inline="always")
+@_inlined
 def tanh(x):  # type: ignore[no-untyped-def]
     x = np.float32(-15.0) if x < np.float32(-15.0) else x
     x = np.float32(15.0) if x > np.float32(15.0) else x
     return np.float32(1.0) - np.float32(2.0) / (np.float32(1.0) + exp(np.float32(2.0) * x))
 
 
-@jit()
+@_inner
 def to_integers(x, out):  # type: ignore[no-untyped-def]
     """Quantise a vector into ``out``, integers of 8 bits or more; return its scale."""
     # Without its sign, a float's bits are ordered as its value is: a loop over integers is vectorised, one over
@@ -60,7 +98,7 @@ def to_integers(x, out):  # type: ignore[no-untyped-def]
     return peak / np.float32(INPUT_PEAK)
 
 
-@jit()
+@_inner
 def _product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-def]
     """``out = scale * x_scale * (weight @ x) + bias``; the sums are exact."""
     for j in range(weight.shape[0]):
@@ -71,7 +109,7 @@ def _product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-d
         out[j] = np.float32(total) * (scale[j] * x_scale) + bias[j]
 
 
-@jit()
+@_inner
 def normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
     """Layer normalisation."""
     count = np.float32(x.shape[0])
@@ -87,7 +125,7 @@ def normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
         out[i] = (x[i] - mean) * inverse * weight[i] + bias[i]
 
 
-@jit()
+@_inner
 def update_cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
     """Update ``h`` and ``c`` in place from the gates' input and memory parts; gate order as in torch."""
     n = h.shape[0]
@@ -106,7 +144,7 @@ def update_cell(code, gx, gh, h, c):  # type: ignore[no-untyped-def]
             h[i] = tanh(gx[i] + gh[i])
 
 
-@jit()
+@_inner
 def copy_rows(source, target, start):  # type: ignore[no-untyped-def]
     """``target[start : start + len(source)] = source``, which takes a second and a half longer to compile."""
     for i in range(len(source)):
@@ -114,14 +152,11 @@ def copy_rows(source, target, start):  # type: ignore[no-untyped-def]
             target[start + i, j] = source[i, j]
 
 
-@jit()
-def _first_convolutions(frames, mean, count, past, scale, conv1, conv2, integers, z):  # type: ignore[no-untyped-def]
-    """Normalise one stream's frames, ``(T, mels)``, and reduce them to steps, into ``z``, ``(T / 3, width)``."""
+@_inner
+def normal_frames(frames, mean, count, past, scale, x):  # type: ignore[no-untyped-def]
+    """Normalise one stream's frames, ``(T, mels)``, into ``x`` behind those that the first convolution still needs."""
     length, mels = frames.shape
-    channels = conv1.weight.shape[0]
     history = past.shape[0]
-    x = np.empty((history + length, mels), np.float32)
-    y = np.empty((length, channels), np.float32)
     copy_rows(past, x, 0)
     for t in range(length):
         count[0] = min(count[0] + np.float32(1.0), np.float32(MEMORY_FRAMES))
@@ -129,93 +164,91 @@ def _first_convolutions(frames, mean, count, past, scale, conv1, conv2, integers
             mean[i] += (frames[t, i] - mean[i]) / count[0]
             x[history + t, i] = (frames[t, i] - mean[i]) * scale[i]
     copy_rows(x[length:], past, 0)
-    for t in range(length):
-        window = integers[: 3 * mels]
-        s = to_integers(x[t : t + 3].reshape(3 * mels), window)
-        _product(conv1.weight, conv1.scale, conv1.bias, window, s, y[t])
-        for i in range(channels):
-            y[t, i] = max(y[t, i], np.float32(0.0))
-    for t in range(length // 3):
-        window = integers[: 3 * channels]
-        s = to_integers(y[3 * t : 3 * t + 3].reshape(3 * channels), window)
-        _product(conv2.weight, conv2.scale, conv2.bias, window, s, z[t])
 
 
-@jit()
-def _block(norm_weight, norm_bias, weight, scale, bias, delay, past, integers, z):  # type: ignore[no-untyped-def]
-    """One convolution block of one stream, in place on ``z``, ``(S, width)``."""
-    steps, width = z.shape
+@_inner
+def normal_steps(z, past, norm_weight, norm_bias, x, normed):  # type: ignore[no-untyped-def]
+    """A block's inputs, ``(S, width)``, into ``x`` behind those that it still needs, and normalised into ``normed``."""
+    steps = z.shape[0]
     history = past.shape[0]
-    x = np.empty((history + steps, width), np.float32)
-    normed = np.empty((history + steps, width), np.float32)
-    out = np.empty(width, np.float32)
     copy_rows(past, x, 0)
     copy_rows(z, x, history)
     copy_rows(x[steps:], past, 0)
     for t in range(history + steps):
         normalize(x[t], norm_weight, norm_bias, normed[t])
+
+
+@_inner
+def _first_convolutions(frames, mean, count, past, w, floats, integers, z):  # type: ignore[no-untyped-def]
+    """Normalise one stream's frames and reduce them to steps, into ``z``, ``(T / 3, width)``."""
+    length, mels = frames.shape
+    channels = w.conv1.weight.shape[0]
+    rows = past.shape[0] + length
+    x = view(floats, 0, (rows, mels))
+    y = view(floats, rows * mels, (length, channels))
+    normal_frames(frames, mean, count, past, w.scale, x)
+    for t in range(length):
+        window = integers[: 3 * mels]
+        s = to_integers(view(x, t * mels, (3 * mels,)), window)
+        _product(w.conv1.weight, w.conv1.scale, w.conv1.bias, window, s, y[t])
+        for i in range(channels):
+            y[t, i] = max(y[t, i], np.float32(0.0))
+    for t in range(length // 3):
+        window = integers[: 3 * channels]
+        s = to_integers(view(y, 3 * t * channels, (3 * channels,)), window)
+        _product(w.conv2.weight, w.conv2.scale, w.conv2.bias, window, s, z[t])
+
+
+@_inner
+def _block(k, w, past, floats, integers, z):  # type: ignore[no-untyped-def]
+    """One convolution block of one stream, in place on ``z``, ``(S, width)``."""
+    steps, width = z.shape
+    history = past.shape[0]
+    rows = history + steps
+    x = view(floats, 0, (rows, width))
+    normed = view(floats, rows * width, (rows, width))
+    out = floats[2 * rows * width : (2 * rows + 1) * width]
+    normal_steps(z, past, w.blocks.norm_weight[k], w.blocks.norm_bias[k], x, normed)
     window = integers[: (history + 1) * width]
     for t in range(steps):
-        s = to_integers(normed[t : t + history + 1].reshape((history + 1) * width), window)
-        _product(weight, scale, bias, window, s, out)
+        s = to_integers(view(normed, t * width, ((history + 1) * width,)), window)
+        _product(w.blocks.weight[k], w.blocks.scale[k], w.blocks.bias[k], window, s, out)
         for i in range(width):
-            z[t, i] = x[history + t - delay, i] + max(out[i], np.float32(0.0))
+            z[t, i] = x[history + t - w.delays[k], i] + max(out[i], np.float32(0.0))
 
 
-@jit()
-def advance(  # type: ignore[no-untyped-def]
-    frames,
-    mean,
-    count,
-    past,
-    steps_past,
-    h,
-    c,
-    logits,
-    scale,
-    conv1,
-    conv2,
-    blocks,
-    delays,
-    inputs,
-    memory,
-    norm,
-    output,
-    code,
-):
+@entry
+def advance(w: QuantizedWeights, s: Step) -> None:
     """The whole network for a batch, its state updated in place; layers outermost, so that a layer's weights
-    stay in the CPU's cache while all streams pass through them."""
-    batch, length, mels = frames.shape
-    steps, layers, width = length // 3, h.shape[1], h.shape[2]
-    channels = conv1.weight.shape[0]
-    z = np.empty((batch, steps, width), np.float32)
-    integers = np.empty(max(3 * mels, 3 * channels, (steps_past.shape[2] + 1) * width), np.int16)
+    stay in the CPU's cache while all streams pass through them.
+    Of the outputs, as many are worked out as there are logits."""
+    batch, length = s.frames.shape[0], s.frames.shape[1]
+    steps, layers, width = length // 3, s.h.shape[1], s.h.shape[2]
+    integers = s.integers
     vector = integers[:width]
-    normed = np.empty(width, np.float32)
-    gx = np.empty(inputs.bias.shape[1], np.float32)
-    gh = np.empty(inputs.bias.shape[1], np.float32)
-
+    z = view(s.floats, 0, (batch, steps, width))
+    rest = s.floats[batch * steps * width :]
+    gates = w.inputs.bias.shape[1]
+    normed, gx, gh = rest[:width], rest[width : width + gates], rest[width + gates : width + 2 * gates]
     for b in range(batch):
-        _first_convolutions(frames[b], mean[b], count[b], past[b], scale, conv1, conv2, integers, z[b])
-    for k in range(steps_past.shape[1]):
+        _first_convolutions(s.frames[b], s.mean[b], s.heard[b], s.past[b], w, rest, integers, z[b])
+    for k in range(s.steps_past.shape[1]):
         for b in range(batch):
-            _block(
-                blocks.norm_weight[k], blocks.norm_bias[k], blocks.weight[k], blocks.scale[k], blocks.bias[k],
-                delays[k], steps_past[b, k], integers, z[b],
-            )  # fmt: skip
+            _block(k, w, s.steps_past[b, k], rest, integers, z[b])
     for layer in range(layers):
         for b in range(batch):
             for t in range(steps):
-                normalize(z[b, t], inputs.norm_weight[layer], inputs.norm_bias[layer], normed)
-                s = to_integers(normed, vector)
-                _product(inputs.weight[layer], inputs.scale[layer], inputs.bias[layer], vector, s, gx)
-                s = to_integers(h[b, layer], vector)
-                _product(memory.weight[layer], memory.scale[layer], memory.bias[layer], vector, s, gh)
-                update_cell(code, gx, gh, h[b, layer], c[b, layer])
+                normalize(z[b, t], w.inputs.norm_weight[layer], w.inputs.norm_bias[layer], normed)
+                scale = to_integers(normed, vector)
+                _product(w.inputs.weight[layer], w.inputs.scale[layer], w.inputs.bias[layer], vector, scale, gx)
+                scale = to_integers(s.h[b, layer], vector)
+                _product(w.memory.weight[layer], w.memory.scale[layer], w.memory.bias[layer], vector, scale, gh)
+                update_cell(w.cell_code, gx, gh, s.h[b, layer], s.c[b, layer])
                 for i in range(width):
-                    z[b, t, i] += h[b, layer, i]
+                    z[b, t, i] += s.h[b, layer, i]
+    outputs = s.logits.shape[2]
     for b in range(batch):
         for t in range(steps):
-            normalize(z[b, t], norm[0], norm[1], normed)
-            s = to_integers(normed, vector)
-            _product(output.weight, output.scale, output.bias, vector, s, logits[b, t])
+            normalize(z[b, t], w.norm.weight, w.norm.bias, normed)
+            scale = to_integers(normed, vector)
+            _product(w.output.weight[:outputs], w.output.scale, w.output.bias, vector, scale, s.logits[b, t])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,13 @@ class Memory(NamedTuple):
     bias: Array
 
 
+class Norm(NamedTuple):
+    """A layer normalisation."""
+
+    weight: Array  # (width,)
+    bias: Array
+
+
 class QuantizedWeights(NamedTuple):
     """What the kernels read; constants only."""
 
@@ -53,9 +60,8 @@ class QuantizedWeights(NamedTuple):
     delays: Array  # (blocks,) int64
     inputs: Normed
     memory: Memory
-    norm: tuple[Array, Array]  # weight and bias of the last normalisation
-    output: Linear
-    letters: Linear  # the output without the word pieces
+    norm: Norm  # the last one
+    output: Linear  # of the tokens, then of the word pieces
     cell_code: int  # 0 lstm, 1 gru, 2 rnn
 
 
@@ -78,8 +84,7 @@ def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
         weight, bias = (_stacked([weights[f"{norm}.{part}"] for norm in norms], width) for part in ("weight", "bias"))
         return Normed(weight, bias, *_stacked_linear(linears, inputs))
 
-    output = linear("output")
-    return QuantizedWeights(
+    found = QuantizedWeights(
         scale=weights["scale"],
         conv1=linear("conv1"),
         conv2=linear("conv2"),
@@ -89,11 +94,21 @@ def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
         delays=np.array(options.block_delays, dtype=np.int64),
         inputs=normed([f"norms.{i}" for i in layers], [linear(f"cells.{i}", "_ih_l0") for i in layers], width),
         memory=Memory(*_stacked_linear([linear(f"cells.{i}", "_hh_l0") for i in layers], width)),
-        norm=(weights["norm.weight"], weights["norm.bias"]),
-        output=output,
-        letters=Linear(*(part[: options.tokens] for part in output)),
+        norm=Norm(weights["norm.weight"], weights["norm.bias"]),
+        output=linear("output"),
         cell_code=_CELL_CODES[options.cell],
     )
+    return QuantizedWeights(*map(constant, found))
+
+
+def constant(part: Any) -> Any:
+    """The same arrays, not to be written to: whatever their origin, compiled code then sees one type."""
+    if isinstance(part, tuple):
+        return type(part)(*map(constant, part))
+    if isinstance(part, np.ndarray):
+        part = np.ascontiguousarray(part).view()
+        part.flags.writeable = False
+    return part
 
 
 def _stacked(values: Sequence[Array], width: int) -> Array:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from asr.errors import ModelError
+from asr.mapped_arrays import MappedArrays
 from asr.network.integers import quantize_rows, widen_rows
 from asr.network.shape import BLOCK_TAPS, CONV_TAPS, GATES, ModelOptions
 
@@ -53,8 +53,8 @@ def shapes(options: ModelOptions) -> dict[str, tuple[int, ...]]:
 def load_weights(path: Path, options: ModelOptions) -> Weights:
     """Read a file of parameters. Raises ModelError if it is damaged or of a network of another shape."""
     try:
-        stored = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+        stored = MappedArrays(path).arrays
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged or of another model ({str(error).splitlines()[0]}). {_AGAIN}") from error
     weights: dict[str, Array] = {}
     for name, shape in shapes(options).items():

@@ -23,7 +23,6 @@ from asr.text.tokens import Tokenizer
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 16  # steps; counted from the utterance's start, so that chunks do not matter
-_NO_LM = LanguageModel.empty()
 
 
 class BeamDecoder:
@@ -78,10 +77,10 @@ class BeamDecoder:
             places=np.zeros(4 * _SETTLE_EVERY * beam, dtype=np.int32),
             settled=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
             text=np.recarray(2 * _SETTLE_EVERY * beam, dtype=TOKEN),
-            tokens=_spell_tokens(tokenizer, space, (lm or _NO_LM).letters),
+            tokens=_spell_tokens(tokenizer, space, (lm or LanguageModel.empty()).letters),
             hot=build_automaton((), tokenizer),
-            lm=(lm or _NO_LM).arrays,
-            spelling=(lm or _NO_LM).spelling,
+            lm=(lm or LanguageModel.empty()).arrays,
+            spelling=(lm or LanguageModel.empty()).spelling,
             has_lm=lm is not None,
         )
         self._begin(space, 0.0, -math.inf)

@@ -20,6 +20,7 @@ from asr.lexicon.lexicon import Lexicon
 from asr.lexicon.phonemes import TOKENS
 from asr.lm import LanguageModel
 from asr.lm.table import SPECIAL
+from asr.text.word_list import WordList
 
 PLACE = np.dtype(  # 16 bytes, so that a place is never cut by the edge of a cache line
     [
@@ -49,7 +50,7 @@ class LexiconTree:
     """A lexicon joined with a language model's vocabulary."""
 
     arrays: TreeArrays
-    words: tuple[str, ...]  # by number: first the language model's, which keep theirs, then those only in the lexicon
+    words: WordList  # by number: first the language model's, which keep theirs, then those only in the lexicon
     known: int  # words of the language model
 
     @classmethod
@@ -95,7 +96,7 @@ class LexiconTree:
         text = b"".join(spoken.ljust(longest, b"\0") for spoken, _, _ in ordered)
         matrix = np.frombuffer(text, dtype=np.uint8).reshape(len(ordered), longest)
         cost, index = (np.array([row[k] for row in ordered], dtype=np.int64) for k in (1, 2))
-        return cls(_arrays(matrix, cost, index, len(tokens)), tuple(words), known)
+        return cls(_arrays(matrix, cost, index, len(tokens)), WordList(words), known)
 
     @classmethod
     def of_lexicon(cls, lexicon: Lexicon, lm: LanguageModel | None = None, own: Lexicon | None = None) -> LexiconTree:
@@ -106,17 +107,17 @@ class LexiconTree:
             lm: the language model, which says how likely words are.
             own: a user's, whose words are said as it says and in no other way.
         """
-        words = list(lm.words) if lm is not None else list(SPECIAL)
+        words = lm.words if lm is not None else WordList(SPECIAL)
         known = len(words)
-        ids = dict(lm.ids) if lm is not None else {}
         likely = np.array(lm.arrays.prob[:known], dtype=np.int64) if lm is not None else np.zeros(known, dtype=np.int64)
         numbers, sounds = [], []
         for part in (lexicon,) if own is None else (own, lexicon):
-            number = np.array([ids.get(word, -1) for word in part.words], dtype=np.int64)
-            for place in np.flatnonzero(number < 0).tolist():  # not in the language model
-                number[place] = len(words)
-                ids[part.words[place]] = len(words)
-                words.append(part.words[place])
+            number = part.words.places_in(words)
+            if lm is None:  # a search without one knows no special words either
+                number[number < known] = -1
+            missing = np.flatnonzero(number < 0)  # not in the language model
+            number[missing] = len(words) + np.arange(len(missing))
+            words += tuple(part.words[place] for place in missing.tolist())
             if own is not None and part is lexicon:
                 number[[lexicon.find(word) for word in own.words if word in lexicon]] = -1
             arrays = part.arrays
@@ -126,12 +127,14 @@ class LexiconTree:
             rows[np.arange(rows.shape[1]) < length[:, None]] = arrays.phonemes
             sounds.append(rows)
         wide = max(rows.shape[1] for rows in sounds)
-        matrix = np.concatenate([np.pad(rows, ((0, 0), (0, wide - rows.shape[1]))) for rows in sounds])
-        index = np.concatenate(numbers)
-        matrix, index = matrix[index >= 0], index[index >= 0]
+        matrix, index = sounds[0], numbers[0]  # most often the only ones, and large: not copied
+        if own is not None:
+            matrix = np.concatenate([np.pad(rows, ((0, 0), (0, wide - rows.shape[1]))) for rows in sounds])
+            index = np.concatenate(numbers)
+            matrix, index = matrix[index >= 0], index[index >= 0]
         cost = np.where(index < known, -likely[np.minimum(index, known - 1)], 1)
         order = np.lexsort((index, cost, matrix.view(f"S{wide}").ravel())) if wide else np.zeros(0, dtype=np.int64)
-        return cls(_arrays(matrix[order], cost[order], index[order], len(TOKENS)), tuple(words), known)
+        return cls(_arrays(matrix[order], cost[order], index[order], len(TOKENS)), words, known)
 
     def number(self, word: str) -> int:
         """A word's number, or -1."""

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from asr.errors import ModelError
 from asr.lm import LanguageModel
+from asr.mapped_arrays import MappedArrays
 from asr.network.integers import quantize_rows, row_scales
 
 Array = np.ndarray[Any, Any]
@@ -112,12 +112,11 @@ class SecondLm:
     def load(cls, path: Path) -> SecondLm:
         """Read a model. Raises ModelError if the file is damaged."""
         try:
-            with safe_open(path, framework="numpy") as file:
-                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            stored = MappedArrays(path).arrays
             words = zlib.decompress(stored.pop(_LIST).tobytes()).decode("ascii").split("\n")
             model = cls(tuple(words), stored)
             _check(model)
-        except (OSError, SafetensorError, ValueError, KeyError, zlib.error, UnicodeDecodeError) as error:
+        except (OSError, ValueError, KeyError, zlib.error, UnicodeDecodeError) as error:
             raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
         return model
 

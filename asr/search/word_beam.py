@@ -32,7 +32,6 @@ _SETTLE_EVERY = 8  # steps; counted from the utterance's start, so that chunks d
 _ASKED = 1 << 13  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
-_NO_LM = LanguageModel.empty()
 _MEMORIES = 96  # texts that the second language model remembers at once
 _Sound = tuple[int, int, float]  # number of its word, first step, log probability at the peak
 # Words after a node, and the sounds after a mark, their words counted from the node on.
@@ -110,7 +109,7 @@ class WordBeamDecoder:
             known=tree.known,
             tree=tree.arrays,
             hot=self._hot.arrays,
-            lm=(lm or _NO_LM).arrays,
+            lm=(lm or LanguageModel.empty()).arrays,
             has_lm=lm is not None,
             gains=np.zeros(room),
             second=make_memories(second, _MEMORIES),
@@ -169,10 +168,10 @@ class WordBeamDecoder:
         for begin in range(0, len(rows), _SETTLE_EVERY):
             part = rows[begin : begin + _SETTLE_EVERY]
             self._make_room(len(part))
-            run(self._table(), part, _SETTLE_EVERY, self._options.max_delay_steps, False)
+            run(self.table(), part, _SETTLE_EVERY, self._options.max_delay_steps, False)
             self._read_last = int(self._search.counts[core.BEST])
 
-    def _table(self) -> ArrayTable:
+    def table(self) -> ArrayTable:
         """What compiled code sees of the search."""
         if self._known_table.fields is not self._search:
             self._known_table = ArrayTable(self._search)
@@ -205,7 +204,7 @@ class WordBeamDecoder:
     def _read(self, index: int, score: float) -> Reading:
         s = self._search
         if index != self._read_last:
-            read_other(self._table(), index)
+            read_other(self.table(), index)
             self._read_last = index
         counts = s.counts
         # As plain arrays: looking up a field of a record array by name takes ten times as long.
@@ -248,7 +247,7 @@ class WordBeamDecoder:
         s = self._search
         if s.has_second:
             none = np.zeros((0, len(self._tokens)))
-            run(self._table(), none, _SETTLE_EVERY, self._options.max_delay_steps, True)
+            run(self.table(), none, _SETTLE_EVERY, self._options.max_delay_steps, True)
             self._read_last = int(s.counts[core.BEST])
         h = np.asarray(s.hypotheses)[: int(s.counts[core.HYPOTHESES])]
         keys = np.asarray(s.nodes)["key"][h["node"]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from asr.compiler import inner, jit
+from asr.compiler import entry, inner
 from asr.search.word_state import HYPOTHESES, ROOT, SOUNDS, WORDS, Rows, Search
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
-_jit = jit(_nrt=False)
 
 
 @_inner
@@ -80,7 +79,7 @@ def read(s: Search, i: int) -> None:
     s.counts[SOUNDS] = len(s.sounds) - at
 
 
-@_jit
+@entry
 def read_other(s: Search, i: int) -> None:
     """`read`, to be called by others."""
     read(s, i)

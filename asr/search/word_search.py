@@ -27,7 +27,7 @@ import math
 
 import numpy as np
 
-from asr.compiler import inner, jit
+from asr.compiler import entry, inner
 from asr.search.ranking import NEVER, log_add
 from asr.search.word_choice import recombine, select
 from asr.search.word_growth import grow, new_mark, source_of, stay
@@ -51,7 +51,6 @@ from asr.search.word_weighing import weigh
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
-_jit = jit(_nrt=False)
 
 
 @_inner
@@ -96,7 +95,7 @@ def _step(s: Search, row: np.ndarray) -> None:
     s.counts[STEPS] += 1
 
 
-@_jit
+@entry
 def run(s: Search, rows: np.ndarray, settle_every: int, max_delay: int, ends: bool) -> None:
     """Take steps, settle what is old whenever ``settle_every`` steps are full, and read the best text.
 

@@ -1,0 +1,187 @@
+"""Compile what recognition calls into libraries, for `asr.library` to find: ``python -m asr.build_library FOLDER``.
+
+Run when the package is built. Numba compiles the same functions that it would compile at their first use, for the
+kinds of arguments that recognition has for them; LLVM writes them out, and the system's linker makes a library of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.compiler import Entry, describe
+from asr.library import LEVELS, SWITCH, Level, levels, symbol
+
+Call = tuple[Entry, tuple[Any, ...]]
+
+
+def build(folder: Path, wanted: list[Level]) -> None:
+    """Write a library for each level. Raises `subprocess.CalledProcessError` or OSError if something is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as cache:
+        for level in wanted:
+            # Numba decides once in a process for which processor it compiles.
+            environment = {
+                **os.environ,
+                SWITCH: "numba",
+                "NUMBA_CPU_NAME": level.llvm_cpu,
+                "NUMBA_CPU_FEATURES": level.llvm_features or "+avx2",
+                "NUMBA_CACHE_DIR": cache,
+            }
+            command = [sys.executable, "-m", "asr.build_library", str(folder), "--here", level.name]
+            subprocess.run(command, env=environment, check=True)
+
+
+def build_here(folder: Path, level: Level) -> None:
+    """Write one level's library; Numba must have been told of the level before."""
+    objects, names = [], []
+    with tempfile.TemporaryDirectory() as place:
+        for number, (entry, arguments) in enumerate(_distinct(_calls("vnni" in level.name))):
+            name = symbol(entry.name, tuple(describe(argument, []) for argument in arguments))
+            path = Path(place) / f"{number}.o"
+            path.write_bytes(_compile(entry, arguments, name, level))
+            objects.append(str(path))
+            names.append(name)
+        exports = Path(place) / "exports"
+        exports.write_text("{ global: " + " ".join(f"{name};" for name in names) + " local: *; };\n")
+        part = folder / f"{level.name}.so.{os.getpid()}"
+        linker = shlex.split(os.environ.get("CC", "cc"))
+        options = ["-shared", "-s", "-Wl,--gc-sections", "-Wl,-z,noexecstack", f"-Wl,--version-script={exports}"]
+        try:
+            subprocess.run([*linker, *options, "-o", str(part), *objects, "-lm"], check=True)
+            part.replace(folder / f"{level.name}.so")  # whoever has loaded the old one keeps it
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _compile(entry: Entry, arguments: tuple[Any, ...], name: str, level: Level) -> bytes:
+    """An object file with a function that reads the entry's arguments from memory and calls it."""
+    import numba
+    from llvmlite import binding
+
+    from asr.array_types import type_of_arguments
+
+    kind = type_of_arguments(arguments)
+    given = ", ".join(f"words.{field}" for field, _ in kind.fields)
+    scope: dict[str, Any] = {"entry": entry}
+    exec(f"def call(words): return entry({given})", scope)
+    njit: Any = numba.njit  # whose types do not know all of its options
+    dispatcher = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **entry.targetoptions)(scope["call"])
+    dispatcher.compile((kind,))
+    compiled = dispatcher.overloads[(kind,)]
+    module = binding.parse_assembly(compiled.library.get_llvm_str())
+    module.get_function(compiled.fndesc.llvm_func_name).name = name
+    target = binding.Target.from_default_triple()
+    machine = target.create_target_machine(
+        cpu=level.llvm_cpu, features=level.llvm_features, opt=3, reloc="pic", codemodel="default"
+    )
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _distinct(calls: list[Call]) -> Iterator[Call]:
+    seen = set()
+    for entry, arguments in calls:
+        key = entry.name, tuple(describe(argument, []) for argument in arguments)
+        if key not in seen:
+            seen.add(key)
+            yield entry, arguments
+
+
+def _calls(packed: bool) -> list[Call]:
+    """A call of each function with each kind of arguments that recognition has for it; ``packed``: for VNNI too."""
+    with _collected() as calls:
+        _call_lexicon()
+        _call_search()
+        _call_network(packed)
+    return calls
+
+
+@contextmanager
+def _collected() -> Iterator[list[Call]]:
+    """What is called here is not run but noted."""
+    calls: list[Call] = []
+
+    def note(entry: Entry, *arguments: Any) -> int:
+        calls.append((entry, arguments))
+        return 0
+
+    call, Entry.__call__ = Entry.__call__, note  # type: ignore[method-assign, assignment]
+    try:
+        yield calls
+    finally:
+        Entry.__call__ = call  # type: ignore[method-assign]
+
+
+def _call_lexicon() -> None:
+    from asr.lexicon.lexicon import unfold
+
+    unfold(*(np.zeros(1, np.uint8) for _ in range(4)))
+
+
+def _call_search() -> None:
+    from asr.lexicon.lexicon import Lexicon
+    from asr.lexicon.phonemes import TOKENS
+    from asr.lm import LanguageModel
+    from asr.search.decoder import DecoderOptions
+    from asr.search.lexicon_tree import LexiconTree
+    from asr.search.word_beam import WordBeamDecoder
+    from asr.search.word_reading import read_other
+
+    tree = LexiconTree.of_lexicon(Lexicon({"a": [(1,)]}), LanguageModel.empty())
+    decoder = WordBeamDecoder(DecoderOptions(), TOKENS, tree, LanguageModel.empty())
+    decoder.accept(np.zeros((1, len(TOKENS))))
+    read_other(decoder.table(), 0)
+
+
+def _call_network(packed: bool) -> None:
+    from asr.array_table import ArrayTable
+    from asr.network import quantized_kernel, vnni, vnni_kernel
+    from asr.network.quantized_weights import quantize
+    from asr.network.shape import FRAME_REDUCTION, GATES, ModelOptions
+    from asr.network.state import StreamState
+    from asr.network.weights import shapes
+
+    options = ModelOptions(mels=8, tokens=4, layers=1, blocks=1, width=8, conv_width=8, lookahead_ms=0)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes(options).items()}
+    quantized = quantize(options, weights)
+    state = StreamState.initial(options, weights["mean"])
+    frames, logits = np.zeros((1, FRAME_REDUCTION, 8), np.float32), np.zeros((1, 1, 4), np.float32)
+    step = quantized_kernel.make_step(frames, state, logits, options.conv_width)
+    quantized_kernel.advance(ArrayTable(quantized), ArrayTable(step))
+    if packed:
+        gates = GATES[options.cell] * options.width
+        packed_step = vnni_kernel.make_step(frames, state, logits, options.conv_width, gates)
+        vnni_kernel.advance(ArrayTable(vnni.pack(quantized)), ArrayTable(packed_step))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the libraries go")
+    parser.add_argument("--all", action="store_true", help="for all kinds of processors, not only the best of this one")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    linker = shlex.split(os.environ.get("CC", "cc"))[0]
+    if shutil.which(linker) is None:
+        sys.exit(f"a C compiler is needed to link: no {linker} found")
+    if not (options.here or options.all or levels()):
+        sys.exit("there is no library for this kind of machine")
+    if options.here is not None:
+        build_here(options.folder, next(level for level in LEVELS if level.name == options.here))
+    else:
+        build(options.folder, list(LEVELS) if options.all else levels()[:1])
+
+
+if __name__ == "__main__":
+    main()

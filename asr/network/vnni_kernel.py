@@ -1,0 +1,166 @@
+"""The whole 8-bit network with AVX-512 VNNI: the rows of all streams at once through `vnni`'s products.
+
+The function of `quantized_kernel`, to the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asr.compiler import Deferred, entry, jit
+from asr.network.quantized_kernel import view
+from asr.network.rows_kernel import (
+    add_block,
+    block_rows,
+    finish,
+    first_rows,
+    hidden_rows,
+    normed_rows,
+    rectified_rows,
+    turn_cells,
+)
+from asr.network.shape import FRAME_REDUCTION
+from asr.network.state import StreamState
+from asr.network.vnni import PANEL, PackedWeights
+from asr.network.weights import Array
+
+# Nothing here allocates, so the runtime that would count references to the arrays is left out.
+_jit = jit(_nrt=False)
+_ROWS = 4  # that share a weight once it is read: a stream's steps in one block of audio
+_tile_of_one: Any = Deferred("asr.network.vnni_tile", "make_tile", 1)
+_tile_of_four: Any = Deferred("asr.network.vnni_tile", "make_tile", _ROWS)
+
+
+class PackedStep(NamedTuple):
+    """What a step of the network reads and writes: `StreamState`'s arrays, changed in place, and working memory."""
+
+    frames: Array  # (B, T, mels)
+    mean: Array
+    heard: Array  # its count
+    past: Array  # the state's frames
+    steps_past: Array  # the state's steps
+    h: Array
+    c: Array
+    logits: Array  # (B, T / 3, outputs), written
+    floats: Array  # float32 (n,)
+    values: Array  # int8 (n,): rows
+    scales: Array  # float32 (n,): of rows
+    sums: Array  # int32 (n,)
+
+
+def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int, gates: int) -> PackedStep:
+    """A step of the network, with as much working memory as it needs."""
+    (batch, length, mels), width = frames.shape, state.h.shape[2]
+    steps, outputs = length // FRAME_REDUCTION, logits.shape[2]
+    before, history = state.frames.shape[1], state.steps.shape[2]
+    all_steps, taps = batch * steps, history + 1
+    floats = all_steps * width + max(
+        (before + length) * mels + batch * length * conv_width,
+        (batch + 1) * (history + steps) * width + width,
+        width + 2 * gates,
+    )
+    values = max(batch * length * FRAME_REDUCTION * max(mels, conv_width), all_steps * taps * width)
+    sums = max(
+        batch * length * _padded(conv_width),
+        all_steps * max(_padded(width), _padded(outputs)),
+        (all_steps + batch) * _padded(gates),
+    )
+    return PackedStep(
+        np.ascontiguousarray(frames),
+        *state.arrays(),
+        logits,
+        np.empty(floats, np.float32),
+        np.empty(max(values, (all_steps + batch) * width), np.int8),
+        np.empty(batch * length + batch, np.float32),
+        np.empty(sums, np.int32),
+    )
+
+
+def _padded(outputs: int) -> int:
+    return -(-outputs // PANEL) * PANEL
+
+
+@_jit
+def products(panels: Array, begin: Array, x: Array, out: Array) -> None:
+    """Exact sums ``(n, outputs)`` of rows ``(n, inputs)`` int8; outputs in whole panels."""
+    for panel in range(panels.shape[0]):
+        row = 0
+        while row + _ROWS <= x.shape[0]:
+            _tile_of_four(panels, begin, panel, x, row, out)
+            row += _ROWS
+        while row < x.shape[0]:
+            _tile_of_one(panels, begin, panel, x, row, out)
+            row += 1
+
+
+@entry
+def advance(w: PackedWeights, s: PackedStep) -> None:
+    """The whole network for a batch, its state updated in place. As many outputs are worked out as there are logits."""
+    batch, length, mels = s.frames.shape
+    steps, layers, width = length // 3, s.h.shape[1], s.h.shape[2]
+    outputs, history = s.logits.shape[2], s.steps_past.shape[2]
+    rest = w.rest
+    channels, gates = len(rest.conv1.bias), rest.inputs.bias.shape[1]
+    count = batch * length  # rows of the first convolution
+    z = view(s.floats, 0, (batch, steps, width))
+    floats = s.floats[batch * steps * width :]
+    scale = s.scales[:count]
+
+    frames = (s.past.shape[1] + length) * mels
+    x = view(floats, 0, (s.past.shape[1] + length, mels))
+    y = view(floats, frames, (count, channels))
+    values = view(s.values, 0, (count, 3 * mels))
+    sums = view(s.sums, 0, (count, w.conv1.begin.size))
+    first_rows(s.frames, s.mean, s.heard, s.past, rest.scale, x, values, scale)
+    products(w.conv1.weight, w.conv1.begin, values, sums)
+    finish(sums, rest.conv1.scale, rest.conv1.bias, scale, y)
+
+    count = batch * steps
+    scale = s.scales[:count]
+    values = view(s.values, 0, (count, 3 * channels))
+    sums = view(s.sums, 0, (count, w.conv2.begin.size))
+    rectified_rows(view(y, 0, (count, 3 * channels)), values, scale)
+    products(w.conv2.weight, w.conv2.begin, values, sums)
+    finish(sums, rest.conv2.scale, rest.conv2.bias, scale, view(z, 0, (count, width)))
+
+    inputs = batch * (history + steps) * width
+    before = view(floats, 0, (batch, history + steps, width))
+    normed = view(floats, inputs, (history + steps, width))
+    out = floats[inputs + (history + steps) * width :]
+    values = view(s.values, 0, (count, (history + 1) * width))
+    for k in range(s.steps_past.shape[1]):
+        b = rest.blocks
+        block_rows(k, b.norm_weight[k], b.norm_bias[k], s.steps_past, z, before, normed, values, scale)
+        products(w.blocks.weight[k], w.blocks.begin[k], values, sums)
+        add_block(before, sums, b.scale[k], b.bias[k], scale, rest.delays[k], out[:width], z)
+
+    values = view(s.values, 0, (count, width))
+    turn_values = view(s.values, count * width, (batch, width))
+    turn_scale = s.scales[count : count + batch]
+    padded = w.inputs.begin.shape[1] * w.inputs.begin.shape[2]
+    gx = view(s.sums, 0, (count, padded))
+    gh = view(s.sums, count * padded, (batch, padded))
+    row = floats[:width]
+    both = view(floats, width, (2, gates))
+    for layer in range(layers):
+        i, m = rest.inputs, rest.memory
+        normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], row, values, scale)
+        products(w.inputs.weight[layer], w.inputs.begin[layer], values, gx)
+        for t in range(steps):
+            hidden_rows(s.h, layer, turn_values, turn_scale)
+            products(w.memory.weight[layer], w.memory.begin[layer], turn_values, gh)
+            turn_cells(
+                rest.cell_code, layer,
+                gx, i.scale[layer], i.bias[layer], scale,
+                gh, m.scale[layer], m.bias[layer], turn_scale,
+                s.h, s.c, both, z, t,
+            )  # fmt: skip
+
+    normed_rows(z, rest.norm.weight, rest.norm.bias, row, values, scale)
+    panels = (outputs + w.output.begin.shape[1] - 1) // w.output.begin.shape[1]
+    padded = panels * w.output.begin.shape[1]
+    sums = view(s.sums, 0, (count, padded))
+    products(w.output.weight[:panels], w.output.begin[:panels], values, sums)
+    finish(sums, rest.output.scale, rest.output.bias, scale, view(s.logits, 0, (count, outputs)))
