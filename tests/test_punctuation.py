@@ -102,10 +102,11 @@ def test_what_runs_is_what_was_trained(model: Punctuation, spoken: list[list[str
     numbers, priors = np.full(size, 12), np.full(size, np.nan, np.float32)
     endings, pauses = np.zeros(size, np.int64), np.full(size, NEW_UTTERANCE)
     for at, (word, kind) in enumerate(zip(words, kinds, strict=True)):
-        number = model.numbers.get(word, 12)
-        numbers[at], endings[at], pauses[at] = min(number, 12), ending_number(word, 16), kind
-        if word in model.numbers and model.stored["priors"][number] != NO_PRIOR:
-            priors[at] = model.stored["priors"][number] / 16
+        place = model.find(word)
+        endings[at], pauses[at] = ending_number(word, 16), kind
+        numbers[at] = 12 if place is None else min(WORDS.index(word), 12)
+        if place is not None and model.stored["priors"][place] != NO_PRIOR:
+            priors[at] = model.stored["priors"][place] / 16
     inputs = (torch.from_numpy(part)[:, None] for part in (numbers, endings, priors, pauses))
     with torch.no_grad():
         scores = network_of(model)(*inputs)[:, 0].numpy()

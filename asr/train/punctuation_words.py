@@ -41,7 +41,9 @@ class WordTable:
         self.priors = np.full(len(forms.words), np.nan, dtype=np.float32)
         self.priors[order] = np.where(self.stored == NO_PRIOR, np.nan, self.stored / PRIOR_SCALE)
         self.forms = {}
-        for number in order.tolist():
+        for number, prior in zip(order.tolist(), self.stored.tolist(), strict=True):
+            if prior < 0:
+                continue  # a word that has its capitals in headings
             form = best.get(number, (0, ""))[1]
             if form.isascii() and form.lower() == forms.words[number] and form != form.capitalize():
                 self.forms[forms.words[number]] = form

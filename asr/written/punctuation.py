@@ -12,18 +12,20 @@ A word that the model does not know is known by its ending. Matrices are in 8-bi
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from asr.errors import ModelError
+from asr.mapped_arrays import MappedArrays
 from asr.network.integers import quantize_rows, widen_rows
+from asr.text.word_list import WordList
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +42,7 @@ NO_PRIOR = -128
 MATRICES = ("words", "endings", "window", "cell.input", "cell.memory", "out")
 VECTORS = ("window.bias", "cell.bias", "out.bias", "nothing")  # `nothing` stands where no word follows any more
 NORMS = ("norm", "last_norm")  # (2, units) each, weight and bias
-_WORDS, _FORMS, _PRIORS = "list", "forms", "priors"
+_WORDS, _FORMS, _PRIORS, _RANKS = "list", "forms", "priors", "ranks"
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -51,14 +53,12 @@ def ending_number(word: str, endings: int) -> int:
 
 @dataclass(frozen=True)
 class Punctuation:
-    """A model of punctuation.
+    """A model of punctuation."""
 
-    The first words have vectors, most frequent first; all have priors.
-    """
-
-    words: tuple[str, ...]
+    words: WordList  # in the order of their letters
     forms: Mapping[str, str]  # how words are written that have their capitals elsewhere than at the start: nasa, NASA
-    stored: Mapping[str, Array]  # matrices in int8 with ``NAME.peaks``, vectors and norms float32, priors int8
+    stored: Mapping[str, Array]  # matrices in int8 with ``NAME.peaks``, vectors and norms float32; of each word its
+    # prior, int8, and its rank, uint32: the most frequent ones have vectors
 
     @property
     def units(self) -> int:
@@ -75,10 +75,10 @@ class Punctuation:
         """Words after a word that are read before it is decided."""
         return int(self.stored["window"].shape[1]) // (self.width + FEATURES) - 1
 
-    @cached_property
-    def numbers(self) -> dict[str, int]:
-        """The words' numbers."""
-        return {word: number for number, word in enumerate(self.words)}
+    def find(self, word: str) -> int | None:
+        """Where among the words one is."""
+        at = bisect_left(self.words, word)
+        return at if at < len(self.words) and self.words[at] == word else None
 
     @cached_property
     def wide(self) -> dict[str, Array]:
@@ -91,14 +91,16 @@ class Punctuation:
     def of_parameters(
         cls, words: Sequence[str], forms: Mapping[str, str], priors: Array, values: Mapping[str, Array]
     ) -> Punctuation:
-        """Of float32 parameters under the names of `MATRICES`, `VECTORS` and `NORMS`, and int8 priors."""
-        stored: dict[str, Array] = {_PRIORS: priors.astype(np.int8)}
+        """Of words, most frequent first, their int8 priors, and float32 parameters under the names of `MATRICES`,
+        `VECTORS` and `NORMS`."""
+        order = np.array(sorted(range(len(words)), key=words.__getitem__), dtype=np.uint32)
+        stored: dict[str, Array] = {_PRIORS: priors[order].astype(np.int8), _RANKS: order}
         for name, value in values.items():
             if name in MATRICES:
                 stored[name], stored[f"{name}.peaks"] = quantize_rows(value)
             else:
                 stored[name] = np.ascontiguousarray(value, np.float32)
-        return cls(tuple(words), dict(forms), stored)
+        return cls(WordList([words[rank] for rank in order]), dict(forms), stored)
 
     def save(self, path: Path) -> None:
         """Write the model."""
@@ -110,23 +112,22 @@ class Punctuation:
     def load(cls, path: Path) -> Punctuation:
         """Read a model. Raises ModelError if the file is damaged."""
         try:
-            with safe_open(path, framework="numpy") as file:
-                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            words = _unpack(stored.pop(_WORDS))
-            forms = dict(line.split(" ", 1) for line in _unpack(stored.pop(_FORMS)) if line)
-            model = cls(tuple(words), forms, stored)
+            stored = MappedArrays(path).arrays
+            words = WordList.of_lines(_unpack(stored.pop(_WORDS)))
+            forms = dict(line.split(" ", 1) for line in _unpack(stored.pop(_FORMS)).decode().splitlines())
+            model = cls(words, forms, stored)
             _check(model)
-        except (OSError, SafetensorError, ValueError, KeyError, zlib.error, UnicodeDecodeError) as error:
+        except (OSError, ValueError, KeyError, IndexError, zlib.error) as error:
             raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
         return model
 
 
-def _pack(lines: Sequence[str]) -> Array:
-    return np.frombuffer(zlib.compress("\n".join(lines).encode("ascii"), 9), np.uint8)
+def _pack(lines: Iterable[str]) -> Array:
+    return np.frombuffer(zlib.compress("".join(f"{line}\n" for line in lines).encode(), 9), np.uint8)
 
 
-def _unpack(packed: Array) -> list[str]:
-    return zlib.decompress(packed.tobytes()).decode("ascii").split("\n")
+def _unpack(packed: Array) -> bytes:
+    return zlib.decompress(packed.tobytes())
 
 
 def _check(model: Punctuation) -> None:
@@ -146,13 +147,15 @@ def _check(model: Punctuation) -> None:
         "nothing": (width + FEATURES,),
         **dict.fromkeys(NORMS, (2, units)),
         _PRIORS: (len(model.words),),
+        _RANKS: (len(model.words),),
     }
     for name, shape in shapes.items():
         if stored[name].shape != shape:
             raise ValueError(f"{name} has another shape")
         if name in MATRICES and stored[f"{name}.peaks"].shape != shape[:1]:
             raise ValueError(f"{name}.peaks has another shape")
-        if stored[name].dtype != (np.int8 if name in MATRICES or name == _PRIORS else np.float32):
+        kind = np.uint32 if name == _RANKS else np.int8 if name in (*MATRICES, _PRIORS) else np.float32
+        if stored[name].dtype != kind:
             raise ValueError(f"{name} is of another type")
     if len(stored["words"]) > len(model.words) or not len(stored["endings"]):
         raise ValueError("its words and their vectors do not fit")

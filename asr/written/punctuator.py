@@ -83,14 +83,15 @@ class Punctuator:
 
     def _look_up(self, word: str, pause: int) -> Array:
         model, stored = self._model, self._model.stored
-        number = model.numbers.get(word, len(model.words))
+        at = model.find(word)
         ending = ending_number(word, len(stored["endings"]))
         row = np.zeros(model.width + FEATURES, np.float32)
         row[: model.width] = stored["endings"][ending] * (stored["endings.peaks"][ending] / np.float32(PEAK))
-        if number < len(stored["words"]):
-            row[: model.width] += stored["words"][number] * (stored["words.peaks"][number] / np.float32(PEAK))
-        if number < len(model.words) and stored["priors"][number] != NO_PRIOR:
-            row[model.width] = stored["priors"][number] / PRIOR_SCALE / 4
+        if at is not None and stored["ranks"][at] < len(stored["words"]):
+            rank = stored["ranks"][at]
+            row[: model.width] += stored["words"][rank] * (stored["words.peaks"][rank] / np.float32(PEAK))
+        if at is not None and stored["priors"][at] != NO_PRIOR:
+            row[model.width] = stored["priors"][at] / PRIOR_SCALE / 4
             row[model.width + 1] = 1.0
         row[model.width + 2 + pause] = 1.0
         return row
