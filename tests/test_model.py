@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError
@@ -216,6 +216,7 @@ def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
 
 
 @pytest.mark.skipif(not vnni.available(), reason="this CPU has no AVX-512 VNNI, or AMX besides")
+@settings(deadline=None)  # the first example waits for the function to be compiled
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 130), st.integers(0, 99))
 def test_our_own_product_is_exact(count, depth, outputs, seed) -> None:
     """For any number of rows, inputs and outputs, the extremes among them, the sums are those of plain integers."""
