@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -69,9 +69,12 @@ class RayPool:
         self._actors: list[_Actor] = []
         self._tasks: dict[Any, _Actor] = {}  # by what will be their outcome
         self._failed_starts = 0
+        self._silence = ExitStack()
 
     def __enter__(self) -> RayPool:
         ray = self._ray
+        # Ray prints to standard output that workers are lost, whatever it is told; that is for texts alone.
+        self._silence.enter_context(redirect_stdout(self._silence.enter_context(open(os.devnull, "w"))))
         for tries_left in reversed(range(_TRIES if self._address == LOCAL else 1)):
             try:
                 self._connect()
@@ -80,6 +83,7 @@ class RayPool:
                 ray.shutdown()
                 # Where much else runs, Ray may find that it has started too slowly.
                 if not tries_left:
+                    self._silence.close()
                     message = f"--ray {self._address}: no cluster can be used there ({_line(error)})"
                     raise ConfigError(message) from error
         self._make = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker)
@@ -99,6 +103,7 @@ class RayPool:
         self._actors.clear()
         self._tasks.clear()
         self._ray.shutdown()
+        self._silence.close()
 
     def transcribe(self, names: Sequence[str]) -> Iterator[tuple[int, Outcome | float]]:
         """Transcribe files. Gives each one's number with its outcome, in any order; 0.0 for one that is begun anew.

@@ -60,7 +60,7 @@ def test_actors_that_are_killed(recognizer, speech, tmp_path) -> None:
         os.link(first, talks / f"{number}.wav")
     text = (recognizer.transcribe(first).text + "\n").encode()
     arguments = command("--recursive", "--jobs", 2, "--ray", "local", "--output", output, talks)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end_s = time.monotonic() + PATIENCE_S
         while not list(output.glob("*.txt")):
             assert process.poll() is None, process.communicate()
@@ -70,8 +70,8 @@ def test_actors_that_are_killed(recognizer, speech, tmp_path) -> None:
         assert actors
         for actor in actors:
             os.kill(actor, signal.SIGKILL)
-        _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, errors
+        said, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, said) == (0, ""), errors
     assert re.fullmatch(r"asr: 8 files written; .*\n", errors)
     assert contents(output) == {f"{number}.txt": text for number in range(8)}
 
