@@ -180,7 +180,7 @@ def _read_parameters(settings: Settings, parameters: Mapping[str, str]) -> Setti
             raise ProtocolError("bad_start", "silence_ms must be a number from 0 to 60000")
         rule = EndpointRule("silence", speech=True, silence_s=silence_ms / 1000)
         settings = replace(settings, rules=(rule, *DEFAULT_RULES[1:]))
-    return replace(settings, written=parameters.get("written", "false").lower() == "true")
+    return replace(settings, written=parameters.get("written", "true").lower() == "true")
 
 
 def _object(request: dict[str, Any], key: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate",
     "train",
     "lm",
+    "punctuation",
     "lexicon",
     "tune",
     "doctor",

@@ -114,14 +114,14 @@ def test_the_language_model_takes_errors_off(recognizer, clips) -> None:
 def test_hot_words_change_what_is_heard(recognizer, clips) -> None:
     """A boosted word that no vocabulary holds is written, only while it is set, and only on its own stream."""
     audio = clips[0].samples
-    plain = text_of(events_of(recognizer, audio))
+    plain = text_of(events_of(recognizer, audio, written=False))
     odd = "fatherlover"  # said in one breath
     assert odd not in recognizer.bundle.lexicon
-    boosted = text_of(events_of(recognizer, audio, hot_words=[HotWord(odd, 12.0)]))
+    boosted = text_of(events_of(recognizer, audio, hot_words=[HotWord(odd, 12.0)], written=False))
     assert odd not in plain.split()
     assert odd in boosted.split()
-    assert text_of(events_of(recognizer, audio)) == plain
-    stream = recognizer.stream(16_000, hot_words=[HotWord(odd, 12.0)])
+    assert text_of(events_of(recognizer, audio, written=False)) == plain
+    stream = recognizer.stream(16_000, hot_words=[HotWord(odd, 12.0)], written=False)
     first = [*stream.accept(audio), *stream.accept(np.zeros(32_000, dtype=np.float32))]
     stream.set_hot_words([])
     second = [*stream.accept(np.zeros(16_000, dtype=np.float32)), *stream.accept(audio), *stream.finish()]

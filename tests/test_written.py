@@ -176,7 +176,7 @@ def test_a_written_stream_keeps_what_was_heard(recognizer: asr.Recognizer, clips
             shown = "" if isinstance(event, Final) else event.text[: event.stable_chars]
         finals[chunk] = [event for event in events if isinstance(event, Final)]
     assert finals[1_600] == finals[7_777]
-    plain = recognizer.stream(recognizer.sample_rate_hz)
+    plain = recognizer.stream(recognizer.sample_rate_hz, written=False)
     expected = [e for e in [*plain.accept(clip.samples), *plain.finish()] if isinstance(e, Final)]
     assert [final.spoken for final in finals[1_600]] == [final.text for final in expected]
     assert any(word.heard for final in finals[1_600] for word in final.words)

@@ -113,12 +113,13 @@ class Writer:
         return Partial(" ".join(word.text for word in words), words, stable)
 
     def final(self, final: Final) -> Final:
-        """A final, and its alternatives, written to the end."""
+        """A final, and its alternatives, written to the end. What comes after it is another utterance."""
         words = _join(self._utterance.accept(final.words, over=True), final.words)
         alternatives = []
         for other in final.alternatives:
             written = self.write(other.words)
             alternatives.append(Alternative(" ".join(word.text for word in written), written, other.score))
+        self.reset()
         text = " ".join(word.text for word in words)
         return Final(text, words, final.reason, final.score, tuple(alternatives))
 
