@@ -106,9 +106,9 @@ def test_what_is_played_is_what_is_read(sound, recognizer, clips, tmp_path) -> N
     assert finish(process)[::2] == (0, "")
     # The microphone had begun before the file did, so that its blocks of sound fall otherwise: the words of these clips
     # are the same wherever they begin.
-    assert notes.read_text().split() == recognizer.transcribe(wav).text.split()
+    assert notes.read_text().split() == recognizer.transcribe(wav, written=False).text.split()
     assert "".join(terminal.close()).replace(" ", "") == "".join(notes.read_text().split())  # the terminal breaks lines
-    assert recognizer.transcribe(tmp_path / "heard.wav").text == notes.read_text().strip()
+    assert recognizer.transcribe(tmp_path / "heard.wav", written=False).text == notes.read_text().strip()
 
 
 def test_unplugged_and_plugged_in_again(sound, recognizer, clips, tmp_path) -> None:
@@ -120,7 +120,7 @@ def test_unplugged_and_plugged_in_again(sound, recognizer, clips, tmp_path) -> N
     sound.play(first)
     sound.unplug()
     terminal.wait(lambda lines: "waiting for default" in lines[-1] and notes.read_text() != "")
-    assert notes.read_text().split() == recognizer.transcribe(first).text.split()
+    assert notes.read_text().split() == recognizer.transcribe(first, written=False).text.split()
     clock = terminal.lines[-1].split()[0]
     time.sleep(1.5)
     assert terminal.lines[-1].split()[0] == clock
@@ -130,7 +130,7 @@ def test_unplugged_and_plugged_in_again(sound, recognizer, clips, tmp_path) -> N
     terminal.wait(lambda lines: len(notes.read_text().splitlines()) > 1)
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 0
-    expected = [recognizer.transcribe(wav).text for wav in (first, second)]
+    expected = [recognizer.transcribe(wav, written=False).text for wav in (first, second)]
     assert notes.read_text().split() == " ".join(expected).split()
     shown = "".join(terminal.close()).replace(" ", "")
     for text in (*expected, "asr: default has stopped; waiting for it to come back"):
@@ -148,7 +148,7 @@ def test_unplugged_for_good(sound, recognizer, clips, tmp_path) -> None:
     sound.play(wav)
     sound.unplug()
     status, text, errors = finish(process)
-    assert text.split() == recognizer.transcribe(wav).text.split()
+    assert text.split() == recognizer.transcribe(wav, written=False).text.split()
     assert (status, errors) == (1, "asr: default has stopped: was it unplugged?\n")
 
 
