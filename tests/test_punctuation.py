@@ -220,9 +220,8 @@ def test_training_learns_and_goes_on(text_file: Path, tmp_path: Path) -> None:
     assert score.hits["?"].f1 > 0.9
     first = trainer("b")
     for _ in range(60):
-        first._train_step()
-        first.step += 1
-    first._save()
+        first.steps.learn(first.loss(first.steps.step), first.share(first.steps.step))
+    first.steps.save()
     again = trainer("b").run(lambda line: None)
     assert all((again.stored[name] == whole.stored[name]).all() for name in whole.stored)
     assert Punctuation.load(tmp_path / "b").forms == {"nasa": "NASA"}

@@ -256,14 +256,13 @@ def test_training_goes_on_where_it_was(text, tmp_path, monkeypatch) -> None:
     path = tmp_path / "parts.safetensors"
     first = SecondLmTrainer(path, [text], WORDS, small())
     for _ in range(25):
-        first._train_step()
-        first.step += 1
-    first._save()
+        first.steps.learn(first.loss(first.steps.step), first.share(first.steps.step))
+    first.steps.save()
     parts = SecondLmTrainer(path, [text], WORDS, small())
-    assert parts.step == 25
+    assert parts.steps.step == 25
     found = parts.run(lambda _: None)
     assert np.array_equal(found.arrays.weights, whole.arrays.weights)
-    assert not parts.checkpoint.exists()
+    assert not (tmp_path / "parts.safetensors.checkpoint.pt").exists()
 
 
 def test_what_cannot_be_trained_on_is_said(text, tmp_path) -> None:
@@ -275,6 +274,6 @@ def test_what_cannot_be_trained_on_is_said(text, tmp_path) -> None:
     with pytest.raises(DataError, match="no words"):
         SecondLmTrainer(tmp_path / "x.safetensors", [empty], WORDS, small())
     trainer = SecondLmTrainer(tmp_path / "x.safetensors", [text], WORDS, small())
-    trainer._save()
+    trainer.steps.save()
     with pytest.raises(ConfigError, match="delete it"):
         SecondLmTrainer(tmp_path / "x.safetensors", [text], WORDS, small(units=64))

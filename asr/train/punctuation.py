@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.errors import ConfigError, DataError
-from asr.train.mark_balance import balance
+from asr.train.averaged_run import AveragedRun
 from asr.train.marked_text import CAPITAL, COMMA, NONE, UNSAID, MarkedText, WordForms
 from asr.train.punctuation_network import PunctuationNetwork
 from asr.train.punctuation_words import WordTable
@@ -29,8 +25,6 @@ from asr.written.punctuation import (
 )
 
 _SHOWN = 100  # steps from one report to the next
-_JUDGED = 20  # steps' worth of text on which marks are balanced
-_SAVED_S = 240.0  # from one checkpoint to the next
 # How often pauses of each kind follow a word with each mark: in 4,300 places of read training speech as recognised, and
 # as a speaker may do who stops to think.
 READ_PAUSES = np.array([[0.69, 0.27, 0.035, 0.005], [0.10, 0.29, 0.42, 0.19], *[[0.01, 0.02, 0.12, 0.85]] * 2])
@@ -108,63 +102,24 @@ class PunctuationTrainer:
             options.lookahead,
         )
         self.table.numbers = np.minimum(self.table.numbers, len(self.model.words))
-        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        named = dict(self.model.named_parameters())
-        matrices = [named.pop(name) for name in ("window.weight", "cell.weight_ih_l0", "cell.weight_hh_l0")]
-        others = list(named.values())
-        rate = options.learning_rate
-        self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-        ]
-        self.step = 0
-        self.checkpoint = output.with_name(output.name + ".checkpoint.pt")
-        if self.checkpoint.exists():
-            self._resume()
+        matrices = "window.weight", "cell.weight_ih_l0", "cell.weight_hh_l0"
+        self.steps = AveragedRun(self.model, matrices, options.learning_rate, options.average_decay, output)
 
     def run(self, report: Callable[[str], None] = print) -> Punctuation:
         """Train to the end and write the model."""
-        options = self.options
-        words = sum(len(text.words) for text in self.texts)
-        report(f"{words:,} words of text; step {self.step} of {options.steps}")
-        saved_at = shown_at = time.monotonic()
-        total = count = 0.0
-        while self.step < options.steps:
-            total += self._train_step()
-            count += 1
-            self.step += 1
-            now = time.monotonic()
-            if self.step % _SHOWN == 0:
-                speed = count * options.lines * options.length / (now - shown_at)
-                report(f"step {self.step}: loss {total / count:.4f}, {speed:,.0f} words a second")
-                total, count, shown_at = 0.0, 0.0, now
-            if now - saved_at > _SAVED_S:
-                self._save()
-                saved_at = now
-        model = self.finished()
+        o, steps = self.options, self.steps
+        report(f"{sum(len(text.words) for text in self.texts):,} words of text; step {steps.step} of {o.steps}")
+
+        def tell(loss: float, speed: float) -> None:
+            report(f"step {steps.step}: loss {loss:.4f}, {speed:,.0f} words a second")
+
+        steps.train(o.steps, self.loss, self.share, o.lines * o.length, _SHOWN, tell)
+        with steps.averaged():
+            values = self.model.values()
+        model = Punctuation.of_parameters(self.table.words, self.table.forms, self.table.stored, values)
         model.save(self.output)
-        self.checkpoint.unlink(missing_ok=True)
+        steps.done()
         return model
-
-    def finished(self) -> Punctuation:
-        """The model that recognition takes, of the averaged weights."""
-        before = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
-        self.model.out.bias.data += balance(*self._judged())
-        model = Punctuation.of_parameters(self.table.words, self.table.forms, self.table.stored, self.model.values())
-        self.model.load_state_dict(before)
-        return model
-
-    def _judged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores of stretches of text that are yet to come, their marks and their capitals."""
-        parts = []
-        with torch.no_grad():
-            for step in range(self.options.steps, self.options.steps + _JUDGED):
-                *inputs, marks, capitals = self._batch(step)
-                scores = self.model(*inputs, kernels=self.options.kernels)
-                parts.append((scores.flatten(0, 1).numpy(), marks.flatten().numpy(), capitals.flatten().numpy()))
-        found, there, own = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return found, there, own
 
     def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Words, marks, capitals and pauses of a stretch of text, some of it in utterances of their own."""
@@ -199,51 +154,15 @@ class PunctuationTrainer:
         inputs = (table.numbers[words], table.endings[words], table.priors[words], pauses)
         return tuple(torch.from_numpy(part) for part in (*inputs, marks[:length], capitals[:length]))
 
-    def loss(self, scores: Tensor, marks: Tensor, capitals: Tensor) -> Tensor:
-        """Surprise at the marks, and at the capitals where something says so."""
+    def share(self, step: int) -> float:
+        """Of the peak learning rate."""
+        return min(1.0, (step + 1) / self.options.warmup_steps) * (1 - step / self.options.steps)
+
+    def loss(self, step: int) -> Tensor:
+        """Surprise at a step's marks, and at its capitals where something says so."""
+        *inputs, marks, capitals = self._batch(step)
+        scores = self.model(*inputs, kernels=self.options.kernels)
         at_marks = F.cross_entropy(scores[..., : len(MARKS)].flatten(0, 1), marks.flatten(), ignore_index=-1)
         said = capitals != UNSAID
         chosen = scores[..., -1][said]
         return at_marks + F.binary_cross_entropy_with_logits(chosen, (capitals[said] == CAPITAL).float())
-
-    def _train_step(self) -> float:
-        o = self.options
-        *inputs, marks, capitals = self._batch(self.step)
-        rate = o.learning_rate * min(1.0, (self.step + 1) / o.warmup_steps) * (1 - self.step / o.steps)
-        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
-            group["lr"] = rate
-        loss = self.loss(self.model(*inputs, kernels=o.kernels), marks, capitals)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        decay = min(o.average_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DataError(f"the loss is {value} at step {self.step}: lower the learning rate")
-        return value
-
-    def _save(self) -> None:
-        part = self.checkpoint.with_suffix(".part")
-        state: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "step": self.step,
-        }
-        torch.save(state, part)
-        os.replace(part, self.checkpoint)  # a crash leaves the old one whole
-
-    def _resume(self) -> None:
-        try:
-            saved = torch.load(self.checkpoint, weights_only=True)
-            self.model.load_state_dict(saved["model"])
-        except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
-            raise ConfigError(f"{self.checkpoint} is of another model or damaged: delete it to begin anew") from error
-        self.average, self.step = saved["average"], saved["step"]
-        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)

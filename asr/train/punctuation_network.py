@@ -79,7 +79,7 @@ class PunctuationNetwork(nn.Module):
 
     def values(self) -> dict[str, Array]:
         """The parameters under the names that the model file has."""
-        arrays = {name: value.detach().float().numpy() for name, value in self.state_dict().items()}
+        arrays = {name: value.detach().float().numpy().copy() for name, value in self.state_dict().items()}
         values = {name: arrays[name] for name in ("words", "endings", "nothing")}
         for name in ("window", "out"):
             values |= {name: arrays[f"{name}.weight"], f"{name}.bias": arrays[f"{name}.bias"]}

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +15,12 @@ from torch import Tensor
 from asr.errors import ConfigError, DataError
 from asr.lm.text import WordNumbers, number_text, read_chunks
 from asr.search.second_lm import SecondLm
+from asr.train.averaged_run import AveragedRun
 from asr.train.second_lm_network import SecondNetwork
 
 _SENTENCE_MARKS = (1, 2)  # among the numbers of a text
 _MOST_WORDS = 65_534  # beside two special ones, in 16 bits
 _SHOWN = 50  # steps from one report to the next
-_SAVED_S = 240.0  # from one checkpoint to the next
 
 
 @dataclass(frozen=True)
@@ -97,54 +94,28 @@ class SecondLmTrainer:
         first, second = max(1, len(self.words) // 12), max(1, len(self.words) // 4)
         sizes = (first, second, len(self.words) + 2 - first - second)
         self.model = SecondNetwork(sizes, options.widths, options.units)
-        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        named = dict(self.model.named_parameters())
-        matrices = [named.pop(f"cell.weight_{part}_l0") for part in ("ih", "hh")]
-        others = list(named.values())
-        rate = options.learning_rate
-        self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-        ]
-        self.step = 0
-        self.checkpoint = output.with_name(output.name + ".checkpoint.pt")
-        if self.checkpoint.exists():
-            self._resume()
+        matrices = [f"cell.weight_{part}_l0" for part in ("ih", "hh")]
+        self.steps = AveragedRun(self.model, matrices, options.learning_rate, options.average_decay, output)
 
     def run(self, report: Callable[[str], None] = print) -> SecondLm:
         """Train to the end and write the model."""
-        options = self.options
-        report(f"{sum(len(t.words) for t in self.texts):,} words of text; step {self.step} of {options.steps}")
-        saved_at = shown_at = time.monotonic()
-        total = count = 0.0
-        while self.step < options.steps:
-            total += self._train_step()
-            count += 1
-            self.step += 1
-            now = time.monotonic()
-            if self.step % _SHOWN == 0:
-                speed = count * options.lines * options.length / (now - shown_at)
-                report(f"step {self.step}: perplexity {math.exp(total / count):.1f}, {speed:,.0f} words a second")
-                total, count, shown_at = 0.0, 0.0, now
-            if now - saved_at > _SAVED_S:
-                self._save()
-                saved_at = now
-        model = self._finished()
+        o, steps = self.options, self.steps
+        report(f"{sum(len(text.words) for text in self.texts):,} words of text; step {steps.step} of {o.steps}")
+
+        def tell(loss: float, speed: float) -> None:
+            report(f"step {steps.step}: perplexity {math.exp(loss):.1f}, {speed:,.0f} words a second")
+
+        steps.train(o.steps, self.loss, self.share, o.lines * o.length, _SHOWN, tell)
+        with steps.averaged():
+            model = self.model.finished(self.words)
         model.save(self.output)
-        self.checkpoint.unlink(missing_ok=True)
+        steps.done()
         return model
 
-    def _finished(self) -> SecondLm:
-        before = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
-        model = self.model.finished(self.words)
-        self.model.load_state_dict(before)
-        return model
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Words and the words before them, ``(length, lines)`` each. What a short text lacks is the unknown word."""
         o = self.options
-        rng = np.random.default_rng((o.seed, self.step))
+        rng = np.random.default_rng((o.seed, step))
         rows = np.full((o.lines, o.length), self.unknown, dtype=np.int64)
         for row, at in zip(rows, rng.choice(len(self.texts), o.lines, p=self.shares), strict=True):
             text = self.texts[at]
@@ -153,43 +124,14 @@ class SecondLmTrainer:
         words = torch.from_numpy(rows.T.copy())
         return words, torch.cat([torch.full((1, o.lines), self.unknown + 1), words[:-1]])
 
-    def _train_step(self) -> float:
+    def share(self, step: int) -> float:
+        """Of the peak learning rate."""
         o = self.options
-        words, before = self._batch()
-        rate = o.learning_rate * min(1.0, (self.step + 1) / o.warmup_steps)
-        rate *= min(1.0, (1 - self.step / o.steps) / o.decay)
-        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
-            group["lr"] = rate
+        return min(1.0, (step + 1) / o.warmup_steps) * min(1.0, (1 - step / o.steps) / o.decay)
+
+    def loss(self, step: int) -> Tensor:
+        """The mean surprise at a step's words."""
+        o = self.options
+        words, before = self._batch(step)
         hidden = self.model.hidden(before, o.kernels)
-        loss = self.model.surprise(hidden.reshape(-1, o.units), words.flatten()).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        decay = min(o.average_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
-        return float(loss.detach())
-
-    def _save(self) -> None:
-        part = self.checkpoint.with_suffix(".part")
-        state: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "step": self.step,
-        }
-        torch.save(state, part)
-        os.replace(part, self.checkpoint)  # a crash leaves the old one whole
-
-    def _resume(self) -> None:
-        try:
-            saved = torch.load(self.checkpoint, weights_only=True)
-            self.model.load_state_dict(saved["model"])
-        except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
-            raise ConfigError(f"{self.checkpoint} is of another model or damaged: delete it to begin anew") from error
-        self.average, self.step = saved["average"], saved["step"]
-        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        return self.model.surprise(hidden.reshape(-1, o.units), words.flatten()).mean()

@@ -84,7 +84,7 @@ class SecondNetwork(nn.Module):
 
     def finished(self, words: Sequence[str]) -> SecondLm:
         """The model that recognition takes."""
-        arrays = {name: value.detach().float().numpy() for name, value in self.state_dict().items()}
+        arrays = {name: value.detach().float().numpy().copy() for name, value in self.state_dict().items()}
         values = {
             f"{part}.{band}": arrays[f"{part}.{band}"]
             for part in ("words", "inputs", "outputs")
