@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -131,7 +132,8 @@ def test_scores_have_its_share(lm, network, model, steps, seed, share) -> None:
     the second model makes at each word; a word that only the n-grams know is weighed as the unknown word's part."""
     options = replace(WIDE, second_share=share, second_most=WIDE.beam, second_range=1e9, oov_penalty=0.0)
     log_probs = random_log_probs(steps, seed)
-    plain, both = (decoder_of(lm, one, options, recombine=False) for one in (None, model))
+    with patch.object(word_beam, "_MEMORIES", 1_000):  # as many as there are texts, so that each is weighed
+        plain, both = (decoder_of(lm, one, options, recombine=False) for one in (None, model))
     for decoder in (plain, both):
         decoder.accept(log_probs)
     before = {reading.text: reading.score for reading in plain.finals(1_000)}
