@@ -36,7 +36,8 @@ def start(
     files = [] if wav is None else wav if isinstance(wav, list) else [wav]
     environment = {**os.environ, "PYTHONPATH": str(FAKE), "FAKE_MIC_FAULT": fault, **options.pop("env", {})}
     environment["FAKE_MIC"] = os.pathsep.join(map(str, files))
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    # Unbuffered: what `finish` reads would lack lines that a reader of one line has taken along.
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0, **options}
     return subprocess.Popen(
         [sys.executable, "-m", "asr.cli", command, *map(str, arguments)], env=environment, **options
     )

@@ -50,7 +50,7 @@ class SoundServer:
         return bool(self.control("list", "short", "source-outputs").strip())
 
     def start(self, *arguments: object, **options) -> subprocess.Popen:
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0, **options}
         command = [sys.executable, "-m", "asr.cli", "mic", "--spoken", *map(str, arguments)]
         return subprocess.Popen(command, env=self.environment, **options)
 
