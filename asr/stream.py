@@ -233,8 +233,6 @@ class Stream:
             if flush:
                 self._put_in_s += self._flushes.popleft()[1]
             self._decoder.reset()
-            if self._written is not None:
-                self._written.reset()
             self._utterance_step = self._steps
             self._heard = self._shown = Partial("", (), 0)
             return events

@@ -108,8 +108,8 @@ def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat,
     """One process's whole work."""
     import importlib.util
 
-    from asr.server.app import run_server
     from asr.server.logs import configure_logs
+    from asr.server.process import run_server
 
     import asr
     from asr.network.vnni import has_amx

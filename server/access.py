@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from .options import ServerOptions
 
+TOKEN_NEEDED = "a token is needed: send Authorization: Bearer TOKEN"
+FOREIGN = "pages of this origin may not connect: see asr serve --origin"
 _KEY = "openai-insecure-api-key."  # before the token, where OpenAI's package for browsers puts it
 
 

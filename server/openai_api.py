@@ -9,6 +9,8 @@ from typing import Any
 
 from asr.errors import AsrError
 
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+MODELS = "/v1/models"
 MODEL = "asr"  # the one model that a server has, whatever name a client asks for
 
 
@@ -44,7 +46,7 @@ def models(path: str, since_s: int) -> Mapping[str, Any]:
         since_s: when the server was started, in seconds since 1970.
     """
     model = {"id": MODEL, "object": "model", "created": since_s, "owned_by": "asr"}
-    name = path.removeprefix("/v1/models").strip("/")
+    name = path.removeprefix(MODELS).strip("/")
     if not name:
         return {"object": "list", "data": [model]}
     if name != MODEL:

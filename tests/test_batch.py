@@ -15,21 +15,9 @@ import numpy as np
 import pytest
 from asr.cli.main import main
 from audio_files import write_audio
+from batch_process import command, contents, run
 
 PATIENCE_S = 60
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "asr.cli", "transcribe", *map(str, arguments)]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=PATIENCE_S)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -15,22 +15,11 @@ import numpy as np
 import pytest
 from asr.cli.main import main
 from audio_files import write_audio
+from batch_process import command, contents, run
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
 PATIENCE_S = 240
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "asr.cli", "transcribe", *map(str, arguments)]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=PATIENCE_S)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_same_as_without_ray(clips, tmp_path) -> None:

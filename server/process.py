@@ -1,0 +1,43 @@
+"""A process that serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable
+
+from asr.errors import AsrError
+from asr.recognizer import Recognizer
+
+from .app import App
+from .options import ServerOptions
+
+_SWITCH_S = 0.001
+
+
+def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    if "torch" in sys.modules:  # some machines' products for many streams are torch's: one thread computes here
+        sys.modules["torch"].set_num_threads(1)
+    # The engine's thread computes; the event loop must not wait long for its turn.
+    sys.setswitchinterval(_SWITCH_S)
+    # What is loaded by now stays: a full collection would look through all of it, for a tenth of a second.
+    gc.collect()
+    gc.freeze()
+
+    async def main() -> None:
+        app = App(recognizer, options)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(name, app.stop)
+            except NotImplementedError:  # Windows
+                signal.signal(name, lambda *_: loop.call_soon_threadsafe(app.stop))
+        await app.run(started)
+
+    try:
+        asyncio.run(main())
+    except OSError as error:
+        raise AsrError(f"the server failed: {error}") from error
