@@ -52,11 +52,11 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 class Terminal:
     """A terminal emulation on a pseudo-terminal, which a thread keeps up to date."""
 
-    def __init__(self, columns: int = 80, rows: int = 24) -> None:
+    def __init__(self, columns: int = 80, rows: int = 24, kind: type[pyte.HistoryScreen] = pyte.HistoryScreen) -> None:
         import pty
 
         self.main, self.end = pty.openpty()
-        self.screen = pyte.HistoryScreen(columns, rows, history=1000)
+        self.screen = kind(columns, rows, history=1000)
         self._stream = pyte.ByteStream(self.screen)
         self._lock = threading.Lock()
         self._written = bytearray()
