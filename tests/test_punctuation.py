@@ -174,6 +174,18 @@ def test_an_utterance_that_goes_on_is_the_same_sentence(model: Punctuation) -> N
     assert capital  # whatever the weights: the rule above was tried
 
 
+@settings(max_examples=60, deadline=None)
+@given(spoken_words.filter(bool))
+def test_nothing_ends_with_a_comma(model: Punctuation, words: list[str]) -> None:
+    """At a stream's end a full stop takes the place of a last comma; at a pause nothing does."""
+    spoken = heard(words)
+    ended, paused = (
+        Writer(punctuation=model).final(Final(" ".join(words), spoken, reason)) for reason in ("end", "silence")
+    )
+    assert ended.text == re.sub(",$", ".", paused.text)
+    assert ended.text == " ".join(word.text for word in ended.words)
+
+
 def test_replaced_words_keep_their_letters(model: Punctuation) -> None:
     """What a user replaces begins a sentence as it is; the model may set a mark after it."""
     text = write_text("iphone sat", [Replacement("iphone", "iPhone")], punctuation=model)

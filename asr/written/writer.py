@@ -8,6 +8,7 @@ replacements of what is written, then punctuation and capitals. A stage holds ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from asr.events import Alternative, Final, Partial, Word
 from asr.written.grammar import write_here
@@ -115,9 +116,14 @@ class Writer:
     def final(self, final: Final) -> Final:
         """A final, and its alternatives, written to the end. What comes after it is another utterance."""
         words = _join(self._utterance.accept(final.words, over=True), final.words)
+        over = final.reason == "end" and self._marking is not None
+        if over:
+            words = _stopped(words)
         alternatives = []
         for other in final.alternatives:
             written = self.write(other.words)
+            if over:
+                written = _stopped(written)
             alternatives.append(Alternative(" ".join(word.text for word in written), written, other.score))
         self.reset()
         text = " ".join(word.text for word in words)
@@ -149,6 +155,13 @@ class Writer:
 
 def _tokens(pieces: Pieces | None, word: str) -> list[Token]:
     return [Token(word, 1)] if pieces is None else [Token(text, count) for text, count in pieces]
+
+
+def _stopped(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """With a full stop in place of a comma after the last word: nothing follows that it would part from."""
+    if not words or not words[-1].text.endswith(","):
+        return words
+    return (*words[:-1], replace(words[-1], text=f"{words[-1].text[:-1]}."))
 
 
 def _join(tokens: Iterable[Token], words: Sequence[Word]) -> tuple[Word, ...]:
