@@ -211,14 +211,14 @@ def test_a_flush_ends_the_utterance_and_keeps_the_clock(recognizer, clips) -> No
     """Flushed between two clips that follow without a pause: the first is final to its last word, and the words
     of the second have the times that they have without a flush."""
     first, second = clips[1].samples, clips[2].samples
-    stream = recognizer.stream(16_000, rules=(), decoding=GREEDY)
+    stream = recognizer.stream(16_000, rules=(), decoding=GREEDY, written=False)
     events = [*stream.accept(first), *stream.flush()]
     (final,) = [e for e in events if isinstance(e, Final)]
     assert final.reason == "flush"
-    assert final.text == text_of(events_of(recognizer, first, rules=(), decoding=GREEDY))
+    assert final.text == text_of(events_of(recognizer, first, rules=(), decoding=GREEDY, written=False))
     assert stream.flush() == []
     later = [*stream.accept(second), *stream.finish()][-1]
-    alone = events_of(recognizer, second, rules=(), decoding=GREEDY)[-1]
+    alone = events_of(recognizer, second, rules=(), decoding=GREEDY, written=False)[-1]
     shift = len(first) / 16_000
     assert count_errors(alone.text, later.text).rate < 0.5
     assert later.words[0].start_s - shift == pytest.approx(alone.words[0].start_s, abs=0.2)
