@@ -57,8 +57,9 @@ def short(clips) -> bytes:
 
 
 def finals_of(recognizer, data: bytes, rate_hz: int = RATE_HZ, **options) -> list[asr.Final]:
+    """As a commit ends them."""
     stream = recognizer.stream(rate_hz, **options)
-    return [event for event in [*stream.accept(data), *stream.finish()] if isinstance(event, asr.Final)]
+    return [event for event in [*stream.accept(data), *stream.flush()] if isinstance(event, asr.Final)]
 
 
 def append(connection, data: bytes, size: int = 9_600) -> None:
