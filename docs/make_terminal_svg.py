@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import pyte  # noqa: E402
 from mic_process import Terminal, write_wav  # noqa: E402
-from test_real_microphone import SoundServer, pulseaudio, wait  # noqa: E402
+from test_real_microphone import SoundServer, pulseaudio  # noqa: E402
 
 from asr.audio.audio_file import AudioFile  # noqa: E402
 from asr.audio.resample import StreamResampler  # noqa: E402
@@ -133,7 +133,6 @@ def main() -> None:
             down = StreamResampler(audio.sample_rate_hz, 16_000)
             parts += [*map(down.accept, audio), down.finish(), np.zeros(20_000, np.float32)]
     with tempfile.TemporaryDirectory() as folder, pulseaudio(Path(folder)) as sound:
-        wait(lambda: "speaker" in sound.control("list", "short", "sinks"))
         frames = record(sound, write_wav(Path(folder) / "said.wav", np.concatenate(parts), 48_000))
     (ROOT / "docs" / "terminal.svg").write_text(draw(frames), encoding="utf-8")
 

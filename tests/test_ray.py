@@ -30,8 +30,8 @@ def test_the_same_as_without_ray(clips, tmp_path) -> None:
         shutil.copy(clip.path, talks / name)
     (talks / "broken.wav").write_text("no sound\n" * 100)
     arguments = ["--recursive", "--jobs", 2, "--format", "json", talks]
-    plain = run(*arguments, "--output", tmp_path / "plain")
-    spread = run(*arguments, "--output", tmp_path / "spread", "--ray", "local")
+    plain = run(*arguments, "--output", tmp_path / "plain", patience_s=PATIENCE_S)
+    spread = run(*arguments, "--output", tmp_path / "spread", "--ray", "local", patience_s=PATIENCE_S)
     assert contents(tmp_path / "spread") == contents(tmp_path / "plain")
     assert len(contents(tmp_path / "plain")) == 5
     assert (spread.returncode, spread.stdout) == (plain.returncode, plain.stdout) == (1, "")
@@ -83,7 +83,18 @@ def test_a_damaged_model_is_one_line(clips, tmp_path) -> None:
     """A model that does not load ends the run at once."""
     (tmp_path / "model").mkdir()
     sources = [clips[0].path, clips[1].path]
-    done = run("--ray", "local", "--jobs", 1, "--model", tmp_path / "model", "--output", tmp_path / "out", *sources)
+    done = run(
+        "--ray",
+        "local",
+        "--jobs",
+        1,
+        "--model",
+        tmp_path / "model",
+        "--output",
+        tmp_path / "out",
+        *sources,
+        patience_s=PATIENCE_S,
+    )
     assert done.returncode == 1
     assert re.fullmatch(r"asr: .*has no model\.toml.*\n", done.stderr)
 
