@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import os
 import sys
 from pathlib import Path
@@ -106,20 +105,12 @@ def run(options: argparse.Namespace) -> int:
 
 def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat, settings: ServerOptions) -> None:
     """One process's whole work."""
-    import importlib.util
-
     from asr.server.logs import configure_logs
     from asr.server.process import run_server
 
     import asr
-    from asr.network.vnni import has_amx
 
     configure_logs(log_format)
-    if has_amx() and importlib.util.find_spec("torch") is None:
-        logging.getLogger("asr.server").warning(
-            "this processor has AMX, which makes many streams several times cheaper through torch: "
-            "pip install 'asr-stream[torch]'"
-        )
     recognizer = asr.load(model, pronunciations=pronunciations)
     recognizer.warm_up(together=True, unknown_words=True)
     scheme = "wss" if settings.cert else "ws"

@@ -5,8 +5,8 @@ Weights are 8-bit with one scale per output unit, activations 8-bit with one sca
 exact 32-bit integers, and everything between them plain float32 in a fixed order. So a stream's result
 does not depend, in any bit, on which other streams are advanced in the same call: a guarantee that
 floating-point matrix libraries do not give, and the reason for a kernel of our own (`quantized_kernel`).
-With AVX-512 VNNI all goes through products of our own (`vnni_kernel`), and many streams at once through torch's
-(`quantized_batch`) where the processor has AMX, to the same bits. Compiled code releases the GIL while it runs.
+With AVX-512 VNNI all goes through products of many rows (`vnni_kernel`), to the same bits. Compiled code releases the
+GIL while it runs.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from asr.array_table import ArrayTable
-from asr.network import quantized_batch, quantized_kernel, vnni, vnni_kernel
+from asr.network import quantized_kernel, vnni, vnni_kernel
 from asr.network.quantized_weights import quantize
 from asr.network.shape import FRAME_REDUCTION, GATES, ModelOptions
 from asr.network.state import StreamState
 from asr.network.weights import Weights
 
 Array = np.ndarray[Any, Any]
-_LEAST_BATCH = 2  # below this many streams the kernel for any CPU is faster than torch's product
 
 
 class QuantizedModel:
@@ -36,13 +35,8 @@ class QuantizedModel:
         self.options = options
         self._mean = weights["mean"]
         quantized = quantize(options, weights)
-        self._batch: quantized_batch.BatchKernel | None = None
         self._packed = vnni.available() and vnni.fits(quantized)
-        if self._packed:
-            self._weights = ArrayTable(vnni.pack(quantized))
-        else:
-            self._weights = ArrayTable(quantized)
-            self._batch = quantized_batch.BatchKernel(quantized)
+        self._weights = ArrayTable(vnni.pack(quantized)) if self._packed else ArrayTable(quantized)
 
     def initial_state(self, batch: int = 1) -> StreamState:
         """The state before the first frame of ``batch`` streams."""
@@ -64,8 +58,6 @@ class QuantizedModel:
             gates = GATES[options.cell] * options.width
             packed = vnni_kernel.make_step(frames, after, logits, options.conv_width, gates)
             vnni_kernel.advance(self._weights, ArrayTable(packed))
-        elif self._batch is not None and batch >= _LEAST_BATCH and quantized_batch.works():
-            self._batch.advance(np.ascontiguousarray(frames), *after.arrays(), logits)
         else:
             step = quantized_kernel.make_step(frames, after, logits, options.conv_width)
             quantized_kernel.advance(self._weights, ArrayTable(step))

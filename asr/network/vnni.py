@@ -1,8 +1,6 @@
 """Weights for CPUs with AVX-512 VNNI: 8-bit rows times 8-bit weights, sums exact.
 
-Where a CPU has AMX, torch's product is the fastest there is. Without, it packs the weights anew at every call, which
-for a few rows takes much longer than the product. Here they are packed once, and a weight that was read serves
-several rows.
+The weights are packed once, and a weight that was read serves several rows.
 
 The one instruction, vpdpbusd, adds to each of 16 sums four products of a byte without sign by a byte with one. So
 activations have 128 added on the way, and sums begin at what takes that away again. They may wrap around meanwhile: the
@@ -46,23 +44,13 @@ class PackedWeights(NamedTuple):
 
 @cache
 def available() -> bool:
-    """Whether this CPU has the instruction, and nothing better: with AMX, torch's own product wins."""
-    return _has("avx512_vnni", "avx512vnni") and not has_amx()
-
-
-@cache
-def has_amx() -> bool:
-    """Whether this CPU multiplies whole tiles of 8-bit integers, which torch's product uses."""
-    return _has("amx_int8", "amx-int8")
-
-
-def _has(linux: str, llvm: str) -> bool:
+    """Whether this CPU has the instruction."""
     if flags := processor_flags():
-        return linux in flags
+        return "avx512_vnni" in flags
     from llvmlite import binding  # Linux says so at less cost
 
     try:
-        return bool(binding.get_host_cpu_features().get(llvm, False))
+        return bool(binding.get_host_cpu_features().get("avx512vnni", False))
     except RuntimeError:  # not known of this kind of CPU
         return False
 

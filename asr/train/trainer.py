@@ -29,7 +29,7 @@ from asr.network.model import AcousticModel
 from asr.network.shape import FRAME_REDUCTION
 from asr.network.weights import widened
 from asr.text.tokens import BLANK, Tokenizer
-from asr.train import native
+from asr.train import heap, native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
@@ -145,6 +145,7 @@ class Trainer:
                 shown_at, shown_s = time.monotonic(), self.seconds
             if done or time.monotonic() - saved_at > options.checkpoint_minutes * 60:
                 self._save_checkpoint()
+                heap.give_back()
                 saved_at = time.monotonic()
             if done:
                 break
