@@ -43,11 +43,15 @@ class StreamState:
 
     @staticmethod
     def stack(states: Sequence[StreamState]) -> StreamState:
-        """One state for a batch, of the states of its members, in order."""
+        """One state for a batch, of the states of its members, in order. It may share their memory."""
+        if len(states) == 1:
+            return states[0]
         return StreamState(*(np.concatenate(parts) for parts in zip(*(s.arrays() for s in states), strict=True)))
 
     def split(self) -> list[StreamState]:
-        """The states of the batch's members: the inverse of `stack`. Each owns its memory."""
+        """The states of the batch's members: the inverse of `stack`. None shares memory with another."""
+        if len(self.mean) == 1:
+            return [self]
         return [StreamState(*(part[i : i + 1].copy() for part in self.arrays())) for i in range(len(self.mean))]
 
     def copy(self) -> StreamState:

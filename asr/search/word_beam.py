@@ -161,6 +161,7 @@ class WordBeamDecoder:
         h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, 0)
         self._settled: list[HeardWord] = []
         self._read_last = 0
+        self._best: Reading | None = None
 
     def accept(self, log_probs: np.ndarray) -> None:
         """Take ``(T, tokens)`` natural-log probabilities, T >= 0."""
@@ -170,6 +171,7 @@ class WordBeamDecoder:
             self._make_room(len(part))
             run(self.table(), part, _SETTLE_EVERY, self._options.max_delay_steps, False)
             self._read_last = int(self._search.counts[core.BEST])
+            self._best = None
 
     def table(self) -> ArrayTable:
         """What compiled code sees of the search."""
@@ -198,8 +200,10 @@ class WordBeamDecoder:
 
     def best(self) -> Reading:
         """The likeliest words so far. A word is among them once its sounds are complete."""
-        best = int(self._search.counts[core.BEST])
-        return self._read(best, float(self._search.hypotheses.score[best]))
+        if self._best is None:
+            best = int(self._search.counts[core.BEST])
+            self._best = self._read(best, float(self._search.hypotheses.score[best]))
+        return self._best
 
     def _read(self, index: int, score: float) -> Reading:
         s = self._search
@@ -249,6 +253,7 @@ class WordBeamDecoder:
             none = np.zeros((0, len(self._tokens)))
             run(self.table(), none, _SETTLE_EVERY, self._options.max_delay_steps, True)
             self._read_last = int(s.counts[core.BEST])
+            self._best = None
         h = np.asarray(s.hypotheses)[: int(s.counts[core.HYPOTHESES])]
         keys = np.asarray(s.nodes)["key"][h["node"]]
         # What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those

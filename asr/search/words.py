@@ -42,12 +42,13 @@ def features(log_probs: Sequence[float]) -> tuple[float, float, float, float]:
     return 1.0, sum(bounded) / len(bounded), min(bounded), float(min(len(bounded), 12))
 
 
-@dataclass(frozen=True)
 class WordBuilder:
-    """Gives words their times, from the start of the stream, and confidences."""
+    """Gives one stream's words their times, from the start of the stream, and confidences."""
 
-    calibration: Calibration
-    step_s: float
+    def __init__(self, calibration: Calibration, step_s: float) -> None:
+        self._calibration, self._step_s = calibration, step_s
+        self._place = 0.0, 0.0
+        self._known: list[tuple[HeardWord, Word]] = []  # of the last reading: most words of the next are the same
 
     def words(self, reading: Reading, begin_s: float, latest_s: float) -> tuple[Word, ...]:
         """The words of a reading.
@@ -57,13 +58,22 @@ class WordBuilder:
             begin_s: when the utterance began.
             latest_s: end of the stream, if it is known: no word ends later.
         """
-        words = []
-        for word in reading.words:
-            start_s = min(begin_s + word.first_step * self.step_s, latest_s)
-            end_s = min(begin_s + (word.last_step + 1) * self.step_s, latest_s)
-            confidence = round(self.calibration.confidence(word.log_probs), 4)
-            words.append(Word(word.text, round(start_s, 3), round(end_s, 3), confidence))
-        return tuple(words)
+        place = begin_s, latest_s
+        known = self._known if place == self._place else []
+        same = 0
+        for (before, _), heard in zip(known, reading.words, strict=False):
+            if before != heard:
+                break
+            same += 1
+        self._place = place
+        self._known = known[:same] + [(heard, self._word(heard, *place)) for heard in reading.words[same:]]
+        return tuple([word for _, word in self._known])
+
+    def _word(self, heard: HeardWord, begin_s: float, latest_s: float) -> Word:
+        start_s = min(begin_s + heard.first_step * self._step_s, latest_s)
+        end_s = min(begin_s + (heard.last_step + 1) * self._step_s, latest_s)
+        confidence = round(self._calibration.confidence(heard.log_probs), 4)
+        return Word(heard.text, round(start_s, 3), round(end_s, 3), confidence)
 
 
 class TokenReader:
