@@ -206,7 +206,8 @@ def test_loss_and_gradients_at_once_are_those_of_autograd(network) -> None:
         given = hidden.clone().requires_grad_()
         value = 3 * loss(given, numbers)
         value.backward()
-        found.append([value.detach(), given.grad, *(p.grad.clone() for p in network.parameters() if p.grad is not None)])
+        steepness = [part.grad.clone() for part in network.parameters() if part.grad is not None]
+        found.append([value.detach(), given.grad, *steepness])
     assert len(found[0]) == len(found[1]) > 10
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -39,7 +39,7 @@ class BandLoss(torch.autograd.Function):
             # All words have a part in the first sum; those of another band in that band's sum besides.
             chosen = torch.arange(len(numbers)) if k == 0 else (band_of == k).nonzero().squeeze(1)
             words_now, outputs_now = words.to(kind), outputs.to(kind)
-            for at in chosen.split(_ROWS):
+            for at in torch.split(chosen, _ROWS):
                 x = hidden[at]
                 vectors = x @ outputs_now.t()
                 own = torch.where(band_of[at] == k, numbers[at] - first, len(words) + band_of[at] - 1)

@@ -80,7 +80,8 @@ class SecondNetwork(nn.Module):
     def loss(self, hidden: Tensor, numbers: Tensor) -> Tensor:
         """The mean of `surprise`, in a third of the time and with its gradients."""
         bands = [part for band in zip(self.words, self.outputs, self.bias, strict=True) for part in band]
-        total: Tensor = BandLoss.apply(numbers, self.ends, hidden, self.bands.weight, self.bands.bias, *bands)
+        given = numbers, self.ends, hidden, self.bands.weight, self.bands.bias, *bands
+        total: Tensor = BandLoss.apply(*given)  # type: ignore[no-untyped-call]
         return total / len(numbers)
 
     def _scores(self, hidden: Tensor, band: int) -> Tensor:
