@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def target_machine(machine: str, cpu: str, features: str) -> Any:
 
 def linker(machine: str) -> list[str]:
     """The command that links for a kind of machine: a C compiler's. It may not be there."""
-    if hasattr(os, "uname") and os.uname().machine == machine:
+    if sys.platform == "linux" and os.uname().machine == machine:
         return shlex.split(os.environ.get("CC", "cc"))
     return [f"{machine.replace('_', '-')}-linux-gnu-gcc"]
 
