@@ -1,15 +1,15 @@
 """Compile what recognition calls into libraries, for `asr.library` to find: ``python -m asr.build_library FOLDER``.
 
 Run when the package is built. Numba compiles the same functions that it would compile at their first use, for the
-kinds of arguments that recognition has for them; LLVM writes them out, and the system's linker makes a library of them.
+kinds of arguments that recognition has for them; LLVM writes them out, and `asr.link_library` makes a library of them.
+For x86 that is Numba's code as it is. For AArch64, which is built for on other machines too, Numba is told to optimise
+nothing, since it would do so for the machine that it runs on; LLVM then does all of it for each kind of processor.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from asr.compiler import Entry, describe
-from asr.library import LEVELS, SWITCH, Level, levels, symbol
+from asr.library import LEVELS, MACHINE, SWITCH, Level, levels, machine, symbol
+from asr.link_library import can_link, link, linker, target_machine
 
 Call = tuple[Entry, tuple[Any, ...]]
 
@@ -29,44 +30,49 @@ Call = tuple[Entry, tuple[Any, ...]]
 def build(folder: Path, wanted: list[Level]) -> None:
     """Write a library for each level. Raises `subprocess.CalledProcessError` or OSError if something is missing."""
     folder.mkdir(parents=True, exist_ok=True)
+    plain = [level for level in wanted if _from_plain(level)]
     with tempfile.TemporaryDirectory() as cache:
-        for level in wanted:
-            # Numba decides once in a process for which processor it compiles.
-            environment = {
-                **os.environ,
-                SWITCH: "numba",
-                "NUMBA_CPU_NAME": level.llvm_cpu,
-                "NUMBA_CPU_FEATURES": level.llvm_features or "+avx2",
-                "NUMBA_CACHE_DIR": cache,
-            }
-            command = [sys.executable, "-m", "asr.build_library", str(folder), "--here", level.name]
-            subprocess.run(command, env=environment, check=True)
+        for together in [*([level] for level in wanted if level not in plain), plain]:
+            if together:
+                names = [level.name for level in together]
+                environment = {**os.environ, **_settings(together[0]), SWITCH: "numba", "NUMBA_CACHE_DIR": cache}
+                quiet = "ignore:Cannot cache compiled function"  # so Numba says of what it has not optimised
+                command = [sys.executable, "-W", quiet, "-m", "asr.build_library", str(folder), "--here", *names]
+                subprocess.run(command, env=environment, check=True)
 
 
-def build_here(folder: Path, level: Level) -> None:
-    """Write one level's library; Numba must have been told of the level before."""
-    objects, names = [], []
+def _from_plain(level: Level) -> bool:
+    """Whether its code is optimised by LLVM alone, from what Numba has not optimised."""
+    return level.machine != "x86_64"
+
+
+def _settings(level: Level) -> dict[str, str]:
+    """What Numba, which decides once in a process, is told of what it compiles for."""
+    if _from_plain(level):
+        return {MACHINE: level.machine, "NUMBA_OPT": "0"}
+    features = level.llvm_features or "+avx2"
+    return {MACHINE: level.machine, "NUMBA_CPU_NAME": level.llvm_cpu, "NUMBA_CPU_FEATURES": features}
+
+
+def build_here(folder: Path, wanted: list[Level]) -> None:
+    """Write the libraries of levels that one compilation serves; Numba must have been told of them before."""
+    names = []
+    objects: dict[str, list[Path]] = {level.name: [] for level in wanted}
     with tempfile.TemporaryDirectory() as place:
-        for number, (entry, arguments) in enumerate(_distinct(_calls("vnni" in level.name))):
+        for number, (entry, arguments) in enumerate(_distinct(_calls("vnni" in wanted[0].name))):
             name = symbol(entry.name, tuple(describe(argument, []) for argument in arguments))
-            path = Path(place) / f"{number}.o"
-            path.write_bytes(_compile(entry, arguments, name, level))
-            objects.append(str(path))
             names.append(name)
-        exports = Path(place) / "exports"
-        exports.write_text("{ global: " + " ".join(f"{name};" for name in names) + " local: *; };\n")
-        part = folder / f"{level.name}.so.{os.getpid()}"
-        linker = shlex.split(os.environ.get("CC", "cc"))
-        options = ["-shared", "-s", "-Wl,--gc-sections", "-Wl,-z,noexecstack", f"-Wl,--version-script={exports}"]
-        try:
-            subprocess.run([*linker, *options, "-o", str(part), *objects, "-lm"], check=True)
-            part.replace(folder / f"{level.name}.so")  # whoever has loaded the old one keeps it
-        finally:
-            part.unlink(missing_ok=True)
+            code = _compile(entry, arguments, name)
+            for level in wanted:
+                path = Path(place) / f"{level.name}.{number}.o"
+                path.write_bytes(_emit(code, name, level))
+                objects[level.name].append(path)
+        for level in wanted:
+            link(level.machine, objects[level.name], names, folder / f"{level.name}.so")
 
 
-def _compile(entry: Entry, arguments: tuple[Any, ...], name: str, level: Level) -> bytes:
-    """An object file with a function that reads the entry's arguments from memory and calls it."""
+def _compile(entry: Entry, arguments: tuple[Any, ...], name: str) -> str:
+    """LLVM's code of a function that reads the entry's arguments from memory and calls it."""
     import numba
     from llvmlite import binding
 
@@ -82,12 +88,26 @@ def _compile(entry: Entry, arguments: tuple[Any, ...], name: str, level: Level) 
     compiled = dispatcher.overloads[(kind,)]
     module = binding.parse_assembly(compiled.library.get_llvm_str())
     module.get_function(compiled.fndesc.llvm_func_name).name = name
-    target = binding.Target.from_default_triple()
-    machine = target.create_target_machine(
-        cpu=level.llvm_cpu, features=level.llvm_features, opt=3, reloc="pic", codemodel="default"
-    )
-    code: bytes = machine.emit_object(module)
-    return code
+    return str(module)
+
+
+def _emit(code: str, name: str, level: Level) -> bytes:
+    """An object file of a function's code."""
+    from llvmlite import binding
+
+    compiler = target_machine(level.machine, level.llvm_cpu, level.llvm_features)
+    module = binding.parse_assembly(code)
+    if _from_plain(level):
+        module.triple, module.data_layout = compiler.triple, str(compiler.target_data)
+        for function in module.functions:
+            if not function.is_declaration and function.name != name:
+                function.linkage = "internal"  # else what was inlined everywhere would be kept
+        tuning = binding.PipelineTuningOptions(speed_level=3)
+        tuning.loop_vectorization = tuning.slp_vectorization = True
+        passes = binding.create_pass_builder(compiler, tuning)
+        passes.getModulePassManager().run(module, passes)
+    written: bytes = compiler.emit_object(module)
+    return written
 
 
 def _distinct(calls: list[Call]) -> Iterator[Call]:
@@ -170,17 +190,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the libraries go")
     parser.add_argument("--all", action="store_true", help="for all kinds of processors, not only the best of this one")
-    parser.add_argument("--here", help=argparse.SUPPRESS)
+    parser.add_argument("--here", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    linker = shlex.split(os.environ.get("CC", "cc"))[0]
-    if shutil.which(linker) is None:
-        sys.exit(f"a C compiler is needed to link: no {linker} found")
-    if not (options.here or options.all or levels()):
+    wanted = [level for level in LEVELS if level.machine == machine()] if options.all else levels()[:1]
+    if not wanted:
         sys.exit("there is no library for this kind of machine")
+    if not can_link(machine()):
+        sys.exit(f"a C compiler is needed to link: no {linker(machine())[0]} found")
     if options.here is not None:
-        build_here(options.folder, next(level for level in LEVELS if level.name == options.here))
+        build_here(options.folder, [level for level in LEVELS if level.name in options.here])
     else:
-        build(options.folder, list(LEVELS) if options.all else levels()[:1])
+        build(options.folder, wanted)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hashlib
 import os
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 FOLDER = PACKAGE / "compiled"
 SWITCH = "ASR_COMPILED"  # environment variable: `numba` leaves the libraries alone
+MACHINE = "ASR_MACHINE"  # environment variable: the kind of machine that is built for, if it is not this one's
 # The files that compiled code is made of.
 SOURCES = (
     *("array_table.py", "array_types.py", "build_library.py", "compiler.py"),
@@ -36,6 +37,7 @@ class Level:
     """A kind of processor that there is a library for."""
 
     name: str  # of the file
+    machine: str  # as `uname -m` has it
     llvm_cpu: str  # LLVM's name of the least such processor
     llvm_features: str  # what it has besides, as LLVM writes it
     flags: frozenset[str]  # what the processor must have, as Linux names it
@@ -44,9 +46,16 @@ class Level:
 _V3 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 LEVELS = (  # best first
-    Level("avx512vnni", "x86-64-v4", "+avx512vnni", _V4 | {"avx512_vnni"}),
-    Level("avx2", "x86-64-v3", "", _V3),
+    Level("avx512vnni", "x86_64", "x86-64-v4", "+avx512vnni", _V4 | {"avx512_vnni"}),
+    Level("avx2", "x86_64", "x86-64-v3", "", _V3),
+    Level("dotprod", "aarch64", "generic", "+dotprod", frozenset({"asimddp"})),
+    Level("neon", "aarch64", "generic", "", frozenset()),  # which each of them has
 )
+
+
+def machine() -> str:
+    """The kind of machine, as `uname -m` has it; nothing on Windows, for which there is no library."""
+    return os.environ.get(MACHINE) or (os.uname().machine if hasattr(os, "uname") else "")
 
 
 @cache
@@ -54,9 +63,14 @@ def processor_flags() -> frozenset[str]:
     """What Linux says that this processor can do; nothing where it does not say."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            line = next((line for line in file if line.startswith("flags")), "")
+            return flags_in(file)
     except OSError:
-        line = ""
+        return frozenset()
+
+
+def flags_in(lines: Iterable[str]) -> frozenset[str]:
+    """The flags of the first processor of such a list: x86 and ARM have a word of their own for them."""
+    line = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return frozenset(line.partition(":")[2].split())
 
 
@@ -64,7 +78,7 @@ def levels() -> list[Level]:
     """The kinds that this machine is of, best first."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return []
-    return [level for level in LEVELS if level.flags <= processor_flags()]
+    return [level for level in LEVELS if level.machine == machine() and level.flags <= processor_flags()]
 
 
 @cache

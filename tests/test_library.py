@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import json
+import math
 import os
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +18,16 @@ import pytest
 from asr import library
 from asr.compiler import Compiled, entry
 from asr.lexicon.lexicon import unfold
+from asr.link_library import can_link, link, target_machine
 from asr.network import quantized_kernel, vnni_kernel
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
 
 needs_library = pytest.mark.skipif(
-    not library.levels() or shutil.which(os.environ.get("CC", "cc").split()[0]) is None,
-    reason="it is built for Linux on x86-64 with AVX2, and linked by a C compiler",
+    not (library.levels() and can_link(library.machine())),
+    reason="it is built for Linux on x86-64 with AVX2 or AArch64, and linked by a C compiler",
 )
+MACHINES = {"x86_64": (62, "GLIBC_2.2.5"), "aarch64": (183, "GLIBC_2.17")}  # ELF's number, glibc's first version
 PROGRAM = """
 import json, sys
 import asr
@@ -107,3 +111,110 @@ def test_a_damaged_library_is_an_error_of_loading(tmp_path) -> None:
     path.write_bytes(b"\x7fELF and no more")
     with pytest.raises(OSError, match=r"avx2\.so"):
         library.Library(path)
+
+
+V3 = "avx2 fma bmi1 bmi2 f16c abm movbe"
+V4 = V3 + " avx512f avx512bw avx512cd avx512dq avx512vl"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries are for Linux")
+@pytest.mark.parametrize(
+    ("machine", "flags", "names"),
+    [
+        ("x86_64", "flags\t\t: fpu sse2", []),
+        ("x86_64", f"processor\t: 0\nflags\t\t: fpu {V3}", ["avx2"]),
+        ("x86_64", f"flags\t\t: {V4} avx512_vnni amx_int8", ["avx512vnni", "avx2"]),
+        ("aarch64", "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid", ["neon"]),
+        ("aarch64", "Features\t: fp asimd asimdhp cpuid asimddp", ["dotprod", "neon"]),
+        ("aarch64", f"flags\t\t: {V4} avx512_vnni", ["neon"]),  # as an emulator may show its host's
+        ("riscv64", "isa\t\t: rv64imafdc", []),
+    ],
+)
+def test_a_machine_takes_the_best_library_of_its_kind(monkeypatch, machine, flags, names) -> None:
+    """What Linux says of a processor, and the kind of machine, choose the libraries, best first."""
+    found = library.flags_in(f"{line}\n" for line in flags.split("\n"))
+    monkeypatch.setattr(library, "processor_flags", lambda: found)
+    monkeypatch.setenv("ASR_MACHINE", machine)
+    assert [level.name for level in library.levels()] == names
+
+
+def needs_linker(machine: str):
+    return pytest.mark.skipif(not can_link(machine), reason=f"nothing here links for {machine}")
+
+
+each_machine = pytest.mark.parametrize("machine", [pytest.param(name, marks=needs_linker(name)) for name in MACHINES])
+
+
+def elf_machine(path: Path) -> int:
+    """The number of the kind of machine that a library is for."""
+    begin = path.read_bytes()[:20]
+    assert begin[:6] == b"\x7fELF\x02\x01"
+    return int.from_bytes(begin[18:20], "little")
+
+
+@each_machine
+def test_a_library_needs_no_newer_glibc_than_the_first(tmp_path, machine) -> None:
+    """A linked library asks for the first version of each function, and works where this is its machine."""
+    from llvmlite import binding
+
+    code = "declare double @exp(double)\ndefine double @twice(double %x) {\n%y = call double @exp(double %x)\n"
+    code += "%z = fadd double %y, %y\nret double %z\n}\ndefine void @hidden() { ret void }"
+    compiled = tmp_path / "twice.o"
+    compiled.write_bytes(target_machine(machine, "generic", "").emit_object(binding.parse_assembly(code)))
+    path = tmp_path / "twice.so"
+    link(machine, [compiled], ["twice"], path)
+    number, version = MACHINES[machine]
+    assert elf_machine(path) == number
+    text = path.read_bytes()
+    assert set(re.findall(rb"GLIBC_[\d.]+", text)) == {version.encode()}
+    assert b"libm.so.6\0" in text
+    assert b"libc.so.6\0" not in text
+    assert b"hidden" not in text
+    if machine == os.uname().machine:
+        twice = ctypes.CDLL(str(path)).twice
+        twice.restype, twice.argtypes = ctypes.c_double, (ctypes.c_double,)
+        assert twice(1.0) == 2 * math.e
+
+
+@each_machine
+def test_a_library_without_what_it_calls_is_not_linked(tmp_path, machine) -> None:
+    """A function that no library has is an error of linking, not of the user's who loads it."""
+    from llvmlite import binding
+
+    code = "declare void @unheard_of()\ndefine void @call() {\ncall void @unheard_of()\nret void\n}"
+    compiled = tmp_path / "call.o"
+    compiled.write_bytes(target_machine(machine, "generic", "").emit_object(binding.parse_assembly(code)))
+    with pytest.raises(subprocess.CalledProcessError):
+        link(machine, [compiled], ["call"], tmp_path / "call.so")
+    assert [path.name for path in tmp_path.iterdir()] == ["call.o"]
+
+
+@needs_linker("aarch64")
+def test_libraries_for_aarch64_are_built_on_any_machine(tmp_path) -> None:
+    """Both are of that machine and have a function by the name that it is looked for by. (The lexicon's is quick.)"""
+    program = """
+import sys
+from pathlib import Path
+from asr import build_library
+from asr.library import LEVELS
+with build_library._collected() as calls:
+    build_library._call_lexicon()
+build_library._calls = lambda packed: calls
+build_library.build_here(Path(sys.argv[1]), [level for level in LEVELS if level.machine == "aarch64"])
+"""
+    settings = {"ASR_MACHINE": "aarch64", "NUMBA_OPT": "0", "ASR_COMPILED": "numba"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env={**os.environ, **settings}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dotprod.so", "neon.so"]
+    for path in tmp_path.iterdir():
+        assert elf_machine(path) == MACHINES["aarch64"][0]
+        assert library.symbol(unfold.name, ("array |u1 1 rw C",) * 4).encode() in path.read_bytes()
+
+
+def test_factors_of_bytes_give_the_same_bits(clips) -> None:
+    """What AArch64 multiplies, bytes, gives the same texts, times and confidences as x86's 16 bits."""
+    path = [str(clips[0].path)]
+    as_on_arm, _ = recognized(path, ASR_MACHINE="aarch64", ASR_COMPILED="numba")
+    assert as_on_arm == recognized(path)[0]

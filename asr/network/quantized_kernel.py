@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import Deferred, entry, inner
+from asr.network.integers import factor_type
 from asr.network.quantized_weights import INPUT_PEAK, QuantizedWeights
 from asr.network.shape import FRAME_REDUCTION, MEMORY_FRAMES
 from asr.network.state import StreamState
@@ -35,7 +36,7 @@ class Step(NamedTuple):
     c: Array
     logits: Array  # (B, T / 3, outputs), written
     floats: Array  # float32 (n,)
-    integers: Array  # int16 (n,)
+    integers: Array  # (n,), of `factor_type`
 
 
 def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int) -> Step:
@@ -49,7 +50,7 @@ def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int)
         + width + 2 * 4 * width
     )  # fmt: skip
     integers = max(FRAME_REDUCTION * max(mels, conv_width), (history + 1) * width)
-    room = np.empty(floats, np.float32), np.empty(integers, np.int16)
+    room = np.empty(floats, np.float32), np.empty(integers, factor_type())
     return Step(np.ascontiguousarray(frames), *state.arrays(), logits, *room)
 
 

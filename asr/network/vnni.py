@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.library import processor_flags
+from asr.library import machine, processor_flags
 from asr.network.quantized_weights import QuantizedWeights, constant
 
 Array = np.ndarray[Any, Any]
@@ -45,6 +45,8 @@ class PackedWeights(NamedTuple):
 @cache
 def available() -> bool:
     """Whether this CPU has the instruction."""
+    if machine() == "aarch64":  # where an emulator may show the flags of its host
+        return False
     if flags := processor_flags():
         return "avx512_vnni" in flags
     from llvmlite import binding  # Linux says so at less cost

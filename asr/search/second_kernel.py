@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.compiler import inner
+from asr.network.integers import factor_type
 from asr.network.quantized_kernel import exp, normalize, sigmoid, tanh, to_integers
 from asr.search.second_lm import (
     BANDS,
@@ -40,15 +41,15 @@ class Memories(NamedTuple):
     ids: np.ndarray  # int32 (words of the search,): the model's numbers for them
     rest: np.ndarray  # float64 (1,): see `SecondOpinion`
     cell: np.ndarray  # float32 (rows, units)
-    hidden: np.ndarray  # int16 (rows, units): times its scale
+    hidden: np.ndarray  # (rows, units), of `factor_type`: times its scale
     hidden_scale: np.ndarray  # float32 (rows,)
-    out: np.ndarray  # int16 (rows, BANDS, widest): what comes out for each band, times its scale
+    out: np.ndarray  # (rows, BANDS, widest), of `factor_type`: what comes out for each band, times its scale
     out_scale: np.ndarray  # float32 (rows, BANDS)
     shares: np.ndarray  # float32 (rows, BANDS): scores of the second and third band in the first sum
     sums: np.ndarray  # float64 (rows, BANDS): log of the sums; infinity if not asked for yet
     taken: np.ndarray  # uint8 (rows,)
     vector: np.ndarray  # float32 (units,)
-    integers: np.ndarray  # int16 (units,)
+    integers: np.ndarray  # (units,), of `factor_type`
     gates: np.ndarray  # float32 (2, 4 * units): by the input, by the memory
     scores: np.ndarray  # float32 (words of the largest band, or the width of its vectors,)
 
@@ -69,15 +70,15 @@ def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
         ids,
         np.array([rest]),
         cell=np.zeros((rows, units), np.float32),
-        hidden=np.zeros((rows, units), np.int16),
+        hidden=np.zeros((rows, units), factor_type()),
         hidden_scale=np.zeros(rows, np.float32),
-        out=np.zeros((rows, BANDS, words[:, _COLUMNS].max()), np.int16),
+        out=np.zeros((rows, BANDS, words[:, _COLUMNS].max()), factor_type()),
         out_scale=np.zeros((rows, BANDS), np.float32),
         shares=np.zeros((rows, BANDS), np.float32),
         sums=np.zeros((rows, BANDS)),
         taken=np.zeros(rows, np.uint8),
         vector=np.zeros(units, np.float32),
-        integers=np.zeros(units, np.int16),
+        integers=np.zeros(units, factor_type()),
         gates=np.zeros((2, 4 * units), np.float32),
         scores=np.zeros(words[:, _ROWS:].max(), np.float32),
     )
@@ -117,7 +118,7 @@ def remember(m, before, row, number):  # type: ignore[no-untyped-def]
     band, word = _band_of(model, number)
     first, first_row, _, width = model.shapes[WORDS + band]
     for i in range(width):
-        integers[i] = np.int16(model.weights[first + word * width + i])
+        integers[i] = np.int8(model.weights[first + word * width + i])
     scale = model.scale[first_row + word]
     # The word's vector, then the gates by it, then by the memory, then what comes out for the other bands and for each
     # band: one call serves all of these products.
