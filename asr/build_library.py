@@ -125,6 +125,7 @@ def _calls(packed: bool) -> list[Call]:
         _call_lexicon()
         _call_search()
         _call_network(packed)
+        _call_punctuation()
     return calls
 
 
@@ -184,6 +185,17 @@ def _call_network(packed: bool) -> None:
         gates = GATES[options.cell] * options.width
         packed_step = vnni_kernel.make_step(frames, state, logits, options.conv_width, gates)
         vnni_kernel.advance(ArrayTable(vnni.pack(quantized)), ArrayTable(packed_step))
+
+
+def _call_punctuation() -> None:
+    from asr.array_table import ArrayTable
+    from asr.network.quantized_weights import constant
+    from asr.written.punctuation_kernel import MarkWeights, Matrix, decide, make_step
+
+    vector = np.zeros(8, np.float32)
+    matrix, norm = Matrix(np.zeros((8, 8), np.int8), vector, vector), np.zeros((2, 8), np.float32)
+    weights = constant(MarkWeights(matrix, matrix, matrix, matrix, norm, norm))
+    decide(ArrayTable(weights), ArrayTable(make_step(weights)))
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ def to_integers(x, out):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-def]
+def product(weight, scale, bias, x, x_scale, out):  # type: ignore[no-untyped-def]
     """``out = scale * x_scale * (weight @ x) + bias``; the sums are exact."""
     for j in range(weight.shape[0]):
         total = np.int32(0)
@@ -191,13 +191,13 @@ def _first_convolutions(frames, mean, count, past, w, floats, integers, z):  # t
     for t in range(length):
         window = integers[: 3 * mels]
         s = to_integers(view(x, t * mels, (3 * mels,)), window)
-        _product(w.conv1.weight, w.conv1.scale, w.conv1.bias, window, s, y[t])
+        product(w.conv1.weight, w.conv1.scale, w.conv1.bias, window, s, y[t])
         for i in range(channels):
             y[t, i] = max(y[t, i], np.float32(0.0))
     for t in range(length // 3):
         window = integers[: 3 * channels]
         s = to_integers(view(y, 3 * t * channels, (3 * channels,)), window)
-        _product(w.conv2.weight, w.conv2.scale, w.conv2.bias, window, s, z[t])
+        product(w.conv2.weight, w.conv2.scale, w.conv2.bias, window, s, z[t])
 
 
 @_inner
@@ -213,7 +213,7 @@ def _block(k, w, past, floats, integers, z):  # type: ignore[no-untyped-def]
     window = integers[: (history + 1) * width]
     for t in range(steps):
         s = to_integers(view(normed, t * width, ((history + 1) * width,)), window)
-        _product(w.blocks.weight[k], w.blocks.scale[k], w.blocks.bias[k], window, s, out)
+        product(w.blocks.weight[k], w.blocks.scale[k], w.blocks.bias[k], window, s, out)
         for i in range(width):
             z[t, i] = x[history + t - w.delays[k], i] + max(out[i], np.float32(0.0))
 
@@ -241,9 +241,9 @@ def advance(w: QuantizedWeights, s: Step) -> None:
             for t in range(steps):
                 normalize(z[b, t], w.inputs.norm_weight[layer], w.inputs.norm_bias[layer], normed)
                 scale = to_integers(normed, vector)
-                _product(w.inputs.weight[layer], w.inputs.scale[layer], w.inputs.bias[layer], vector, scale, gx)
+                product(w.inputs.weight[layer], w.inputs.scale[layer], w.inputs.bias[layer], vector, scale, gx)
                 scale = to_integers(s.h[b, layer], vector)
-                _product(w.memory.weight[layer], w.memory.scale[layer], w.memory.bias[layer], vector, scale, gh)
+                product(w.memory.weight[layer], w.memory.scale[layer], w.memory.bias[layer], vector, scale, gh)
                 update_cell(w.cell_code, gx, gh, s.h[b, layer], s.c[b, layer])
                 for i in range(width):
                     z[b, t, i] += s.h[b, layer, i]
@@ -252,4 +252,4 @@ def advance(w: QuantizedWeights, s: Step) -> None:
         for t in range(steps):
             normalize(z[b, t], w.norm.weight, w.norm.bias, normed)
             scale = to_integers(normed, vector)
-            _product(w.output.weight[:outputs], w.output.scale, w.output.bias, vector, scale, s.logits[b, t])
+            product(w.output.weight[:outputs], w.output.scale, w.output.bias, vector, scale, s.logits[b, t])

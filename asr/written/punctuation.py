@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from asr.array_table import ArrayTable
 from asr.errors import ModelError
 from asr.mapped_arrays import MappedArrays
-from asr.network.integers import quantize_rows, widen_rows
+from asr.network.integers import quantize_rows
 from asr.text.word_list import WordList
+from asr.written.punctuation_kernel import weights_of
 
 Array = np.ndarray[Any, Any]
 
@@ -81,11 +83,9 @@ class Punctuation:
         return at if at < len(self.words) and self.words[at] == word else None
 
     @cached_property
-    def wide(self) -> dict[str, Array]:
-        """What is multiplied at each word, in float32: `window`, `out`, and `cell`: by the input and the memory."""
-        wide = {name: widen_rows(self.stored[name], self.stored[f"{name}.peaks"]) for name in MATRICES[2:]}
-        wide["cell"] = np.concatenate([wide.pop("cell.input"), wide.pop("cell.memory")], axis=1)
-        return wide
+    def weights(self) -> ArrayTable:
+        """What compiled code reads: see `asr.written.punctuation_kernel.MarkWeights`."""
+        return ArrayTable(weights_of(self))
 
     @classmethod
     def of_parameters(

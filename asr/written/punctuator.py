@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asr.array_table import ArrayTable
 from asr.network.integers import PEAK
 from asr.written.punctuation import (
     FEATURES,
@@ -25,10 +26,9 @@ from asr.written.punctuation import (
     Punctuation,
     ending_number,
 )
+from asr.written.punctuation_kernel import MarkStep, decide, make_step
 
 Array = np.ndarray[Any, Any]
-
-_EPSILON = np.float32(1e-5)  # of the norms, as in training
 
 
 class Decision(NamedTuple):
@@ -50,13 +50,13 @@ class Punctuator:
         self._model = model
         self._waiting: deque[Array] = deque()  # what is known of words that are not decided yet
         self._first = True  # whether the next word begins an utterance
-        self._hidden = np.zeros(model.units, np.float32)
-        self._cell = np.zeros(model.units, np.float32)
+        self._step = ArrayTable(make_step(model.weights.fields))
 
     def copy(self) -> Punctuator:
         """One that goes on from here by itself."""
         other = copy.copy(self)
         other._waiting = self._waiting.copy()
+        other._step = ArrayTable(MarkStep(*(part.copy() for part in self._step.fields)))
         return other
 
     def accept(self, word: str, pause_s: float | None) -> None:
@@ -98,25 +98,11 @@ class Punctuator:
 
     def _next(self) -> Decision:
         """Decide the first word that waits."""
-        wide, model, size = self._model.wide, self._model, self._model.lookahead + 1
+        step: MarkStep = self._step.fields
+        size = self._model.lookahead + 1
         rows = [*islice(self._waiting, size)]
-        rows += [model.stored["nothing"]] * (size - len(rows))
-        z = wide["window"] @ np.concatenate(rows) + model.stored["window.bias"]
-        both = np.concatenate([_normed(z, model.stored["norm"]), self._hidden])
-        gates = (wide["cell"] @ both + model.stored["cell.bias"]).reshape(4, -1)
-        kept, forgotten, opened = _sigmoid(gates[0]), _sigmoid(gates[1]), _sigmoid(gates[3])
-        self._cell = forgotten * self._cell + kept * np.tanh(gates[2])
-        self._hidden = opened * np.tanh(self._cell)
-        scores = wide["out"] @ _normed(z + self._hidden, model.stored["last_norm"]) + model.stored["out.bias"]
-        return Decision(MARKS[int(scores[: len(MARKS)].argmax())], bool(scores[-1] > 0))
-
-
-def _normed(x: Array, norm: Array) -> Array:
-    weight, bias = norm
-    centred = x - x.mean()
-    normed: Array = centred * (weight / np.sqrt((centred * centred).mean() + _EPSILON)) + bias
-    return normed
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * np.tanh(0.5 * x) + 0.5
+        rows += [self._model.stored["nothing"]] * (size - len(rows))
+        np.concatenate(rows, out=step.words)
+        decide(self._model.weights, self._step)
+        *marks, capital = step.scores.tolist()
+        return Decision(MARKS[marks.index(max(marks))], capital > 0)

@@ -1,0 +1,105 @@
+"""The arithmetic of the model of punctuation for one word: integer sums, as in `asr.network.quantized_kernel`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from asr.array_table import Array
+from asr.compiler import entry
+from asr.network.integers import factor_type, row_scales
+from asr.network.quantized_kernel import normalize, product, to_integers, update_cell
+from asr.network.quantized_weights import constant
+
+if TYPE_CHECKING:
+    from asr.written.punctuation import Punctuation
+
+_LSTM = 0  # among the kinds of cells
+
+
+class Matrix(NamedTuple):
+    """A product and what is added."""
+
+    weight: Array  # int8 (rows, columns)
+    scale: Array  # float32 (rows,)
+    bias: Array  # float32 (rows,)
+
+
+class MarkWeights(NamedTuple):
+    """The parameters, for compiled code; constants."""
+
+    window: Matrix
+    inputs: Matrix
+    memory: Matrix
+    out: Matrix
+    norm: Array  # float32 (2, units): weight and bias
+    last_norm: Array  # the same
+
+
+class MarkStep(NamedTuple):
+    """What one word's decision reads and writes."""
+
+    words: Array  # float32 (columns of `window`,): the word and those after it
+    hidden: Array  # float32 (units,), changed in place
+    cell: Array  # float32 (units,), changed in place
+    scores: Array  # float32 (outputs,), written
+    floats: Array  # float32 (10 * units,): room
+    integers: Array  # (most columns,), of `factor_type`: room
+
+
+def weights_of(model: Punctuation) -> MarkWeights:
+    """A model's parameters."""
+
+    def floats(name: str) -> Array:
+        return np.array(model.stored[name])  # in a file they may begin anywhere
+
+    def matrix(name: str, bias: Array) -> Matrix:
+        return Matrix(model.stored[name], row_scales(floats(f"{name}.peaks")), bias)
+
+    weights: MarkWeights = constant(
+        MarkWeights(
+            matrix("window", floats("window.bias")),
+            matrix("cell.input", floats("cell.bias")),
+            matrix("cell.memory", np.zeros(4 * model.units, np.float32)),
+            matrix("out", floats("out.bias")),
+            floats("norm"),
+            floats("last_norm"),
+        )
+    )
+    return weights
+
+
+def make_step(weights: MarkWeights) -> MarkStep:
+    """At the beginning of a stream."""
+    (units, columns), outputs = weights.window.weight.shape, len(weights.out.bias)
+    return MarkStep(
+        words=np.zeros(columns, np.float32),
+        hidden=np.zeros(units, np.float32),
+        cell=np.zeros(units, np.float32),
+        scores=np.zeros(outputs, np.float32),
+        floats=np.zeros(10 * units, np.float32),
+        integers=np.zeros(max(columns, units), factor_type()),
+    )
+
+
+@entry
+def decide(w: MarkWeights, s: MarkStep) -> None:
+    """Work out a word's scores; hidden and cell state go on."""
+    units = len(s.hidden)
+    z, normed = s.floats[:units], s.floats[units : 2 * units]
+    by_input, by_memory = s.floats[2 * units : 6 * units], s.floats[6 * units : 10 * units]
+    window, vector = s.integers[: len(s.words)], s.integers[:units]
+    scale = to_integers(s.words, window)
+    product(w.window.weight, w.window.scale, w.window.bias, window, scale, z)
+    normalize(z, w.norm[0], w.norm[1], normed)
+    scale = to_integers(normed, vector)
+    product(w.inputs.weight, w.inputs.scale, w.inputs.bias, vector, scale, by_input)
+    scale = to_integers(s.hidden, vector)
+    product(w.memory.weight, w.memory.scale, w.memory.bias, vector, scale, by_memory)
+    update_cell(_LSTM, by_input, by_memory, s.hidden, s.cell)
+    for i in range(units):
+        z[i] += s.hidden[i]
+    normalize(z, w.last_norm[0], w.last_norm[1], normed)
+    scale = to_integers(normed, vector)
+    product(w.out.weight, w.out.scale, w.out.bias, vector, scale, s.scores)
