@@ -115,15 +115,11 @@ class Writer:
 
     def final(self, final: Final) -> Final:
         """A final, and its alternatives, written to the end. What comes after it is another utterance."""
-        words = _join(self._utterance.accept(final.words, over=True), final.words)
-        over = final.reason == "end" and self._marking is not None
-        if over:
-            words = _stopped(words)
+        ended = _stopped if final.reason == "end" and self._marking is not None else tuple
+        words = ended(_join(self._utterance.accept(final.words, over=True), final.words))
         alternatives = []
         for other in final.alternatives:
-            written = self.write(other.words)
-            if over:
-                written = _stopped(written)
+            written = ended(self.write(other.words))
             alternatives.append(Alternative(" ".join(word.text for word in written), written, other.score))
         self.reset()
         text = " ".join(word.text for word in words)
