@@ -34,7 +34,7 @@ WAYS = [  # name, cores, what the worker is told
     ("asr --jobs 2", 2, ["jobs", "2"]),
     ("asr --ray local --jobs 2", 2, ["ray", "2"]),
 ]
-PEERS = [("moonshine-voice tiny", 1, ["moonshine"])]
+PEERS = [("moonshine-voice tiny", 1, ["moonshine"]), ("faster-whisper tiny.en", 1, ["faster-whisper"])]
 
 
 def write_wav(path: Path, samples: np.ndarray) -> None:
