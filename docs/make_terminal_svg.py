@@ -1,7 +1,7 @@
 """Draws docs/terminal.svg, the picture in the README, from a real run: `asr mic` on a terminal emulation, with a
 PulseAudio of its own whose loudspeaker the microphone hears. Run it again when the model or the screen changes.
 
-    python docs/make_terminal_svg.py tests/data/librispeech-00217.opus tests/data/librispeech-00577.opus
+    python docs/make_terminal_svg.py tests/data/librispeech-00577.opus tests/data/librispeech-00217.opus
 
 It needs what `.ci/microphone` installs, and a machine that does nothing else meanwhile.
 """
