@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asr.cli.train import _MALLOC
 from audio_files import write_audio
 
 import asr
@@ -523,3 +526,29 @@ def test_train_reports_a_bad_configuration(tmp_path) -> None:
     done = run_cli("train", tmp_path / "none.toml")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot read" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """What the allocator keeps for training, holes among what is still used as well, is given back when asked."""
+    program = """
+import numpy as np
+from asr.train.heap import give_back
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+kept = []
+for _ in range(40):
+    hole = np.ones(1_000_000)
+    kept.append(np.ones(1_000))
+    kept.append(hole)
+del kept[1::2], hole
+before = resident()
+give_back()
+print(before, resident())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **_MALLOC}, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert before > 300
+    assert after < before - 250
