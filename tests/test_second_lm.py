@@ -196,23 +196,6 @@ def _told(text: str, other: str) -> SecondNetwork:
     return network
 
 
-def test_loss_and_gradients_at_once_are_those_of_autograd(network) -> None:
-    """The loss that training takes is the mean surprise, and its gradients are those that torch finds."""
-    numbers = torch.randint(0, sum(SIZES), (600,), generator=torch.Generator().manual_seed(1))
-    hidden = torch.randn(600, UNITS, generator=torch.Generator().manual_seed(2))
-    found = []
-    for loss in (network.loss, lambda *given: network.surprise(*given).mean()):
-        network.zero_grad()
-        given = hidden.clone().requires_grad_()
-        value = 3 * loss(given, numbers)
-        value.backward()
-        steepness = [part.grad.clone() for part in network.parameters() if part.grad is not None]
-        found.append([value.detach(), given.grad, *steepness])
-    assert len(found[0]) == len(found[1]) > 10
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-
-
 def test_it_chooses_between_homophones(lm) -> None:
     """Of words that sound alike the one is written that the second model expects, whichever the n-grams prefer."""
     sounds = clear("C _ B _ _ B _ _")

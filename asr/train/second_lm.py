@@ -134,4 +134,4 @@ class SecondLmTrainer:
         o = self.options
         words, before = self._batch(step)
         hidden = self.model.hidden(before, o.kernels)
-        return self.model.loss(hidden.reshape(-1, o.units), words.flatten())
+        return self.model.surprise(hidden.reshape(-1, o.units), words.flatten()).mean()

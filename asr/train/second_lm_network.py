@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from asr.network.model import initialise_cell
 from asr.search.second_lm import BANDS, NORMS, SecondLm
 from asr.train import native
-from asr.train.band_loss import BandLoss
 
 _RARER = -2.0  # where the two rarer bands begin in the first sum: their words are a tenth of a text
 
@@ -76,13 +75,6 @@ class SecondNetwork(nn.Module):
             within = F.cross_entropy(self._scores(hidden[at], k), numbers[at] - self.ends[k - 1], reduction="none")
             surprise = surprise.index_add(0, at, within)
         return surprise
-
-    def loss(self, hidden: Tensor, numbers: Tensor) -> Tensor:
-        """The mean of `surprise`, in a third of the time and with its gradients."""
-        bands = [part for band in zip(self.words, self.outputs, self.bias, strict=True) for part in band]
-        given = numbers, self.ends, hidden, self.bands.weight, self.bands.bias, *bands
-        total: Tensor = BandLoss.apply(*given)  # type: ignore[no-untyped-call]
-        return total / len(numbers)
 
     def _scores(self, hidden: Tensor, band: int) -> Tensor:
         dtype = hidden.dtype
