@@ -189,12 +189,12 @@ def _call_network(packed: bool) -> None:
 
 def _call_punctuation() -> None:
     from asr.array_table import ArrayTable
-    from asr.network.quantized_weights import constant
-    from asr.written.punctuation_kernel import MarkWeights, Matrix, decide, make_step
+    from asr.network.quantized_weights import Linear, Norm, constant
+    from asr.written.punctuation_kernel import MarkWeights, decide, make_step
 
     vector = np.zeros(8, np.float32)
-    matrix, norm = Matrix(np.zeros((8, 8), np.int8), vector, vector), np.zeros((2, 8), np.float32)
-    weights = constant(MarkWeights(matrix, matrix, matrix, matrix, norm, norm))
+    linear, norm = Linear(np.zeros((8, 8), np.int8), vector, vector), Norm(vector, vector)
+    weights = constant(MarkWeights(linear, linear, linear, linear, norm, norm))
     decide(ArrayTable(weights), ArrayTable(make_step(weights)))
 
 

@@ -33,6 +33,7 @@ from asr.search.words import TokenReader
 from asr.stream import Stream, StreamError
 from asr.text.tokens import Tokenizer
 from asr.written.form import WrittenForm, make_writer
+from asr.written.punctuator import Punctuator
 from asr.written.replacements import Replacement
 
 Precision = Literal["int8", "float32"]
@@ -273,22 +274,21 @@ class Recognizer:
                 raise failure
             yield None, stream.position_s
 
-    def warm_up(self, together: bool = False, unknown_words: bool = False) -> None:
+    def warm_up(self, unknown_words: bool = False) -> None:
         """Have the kernels compiled now: the very first use of the package on a machine waits for that.
 
         Args:
-            together: also those that only `advance` with several streams needs.
             unknown_words: also those that only hot words need which the lexicon lacks.
         """
         if unknown_words and self.bundle.g2p is not None:
             self.bundle.g2p.pronounce("banana")
-        for count in (1, 2) if together else (1,):
-            streams = [self.stream(self.sample_rate_hz) for _ in range(count)]
-            for stream in streams:
-                stream.push(np.zeros(self.sample_rate_hz // 2, dtype=np.float32))
-                stream.end()
-            while any(stream.ready for stream in streams):
-                self.advance(streams)
+        if self.bundle.punctuation is not None:  # silence would bring it no word
+            punctuator = Punctuator(self.bundle.punctuation)
+            punctuator.accept("banana", None)
+            punctuator.decide(over=True)
+        stream = self.stream(self.sample_rate_hz)
+        stream.accept(np.zeros(self.sample_rate_hz // 2, dtype=np.float32))
+        stream.finish()
 
     def advance(self, streams: Sequence[Stream]) -> list[list[Event]]:
         """One batched step: each stream that is `Stream.ready` moves on by one block of 120 ms.

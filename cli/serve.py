@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.workers > 1:
         configure_logs(options.log_format)
         # Compile once, and let all load the result.
-        asr.load(options.model, pronunciations=options.pronunciations).warm_up(together=True, unknown_words=True)
+        asr.load(options.model, pronunciations=options.pronunciations).warm_up(unknown_words=True)
         run_workers(options.workers, work, settings)
     else:
         raise ConfigError(f"--workers {options.workers}: at least 1")
@@ -112,7 +112,7 @@ def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat,
 
     configure_logs(log_format)
     recognizer = asr.load(model, pronunciations=pronunciations)
-    recognizer.warm_up(together=True, unknown_words=True)
+    recognizer.warm_up(unknown_words=True)
     scheme = "wss" if settings.cert else "ws"
 
     def started(port: int) -> None:

@@ -68,5 +68,5 @@ def renamed(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def recognizer() -> Recognizer:
     recognizer = asr.load()
-    recognizer.warm_up(together=True)
+    recognizer.warm_up()
     return recognizer

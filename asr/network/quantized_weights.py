@@ -14,7 +14,7 @@ from asr.network.weights import Array, Weights, integers_of
 
 INPUT_PEAK = 127  # of the 8-bit activations that meet these weights
 _LONGEST_SUM = (2**31 - 1) // (PEAK * INPUT_PEAK)
-_CELL_CODES = {"lstm": 0, "gru": 1, "rnn": 2}
+CELL_CODES = {"lstm": 0, "gru": 1, "rnn": 2}
 
 
 class Linear(NamedTuple):
@@ -96,7 +96,7 @@ def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
         memory=Memory(*_stacked_linear([linear(f"cells.{i}", "_hh_l0") for i in layers], width)),
         norm=Norm(weights["norm.weight"], weights["norm.bias"]),
         output=linear("output"),
-        cell_code=_CELL_CODES[options.cell],
+        cell_code=CELL_CODES[options.cell],
     )
     return QuantizedWeights(*map(constant, found))
 

@@ -10,31 +10,23 @@ from asr.array_table import Array
 from asr.compiler import entry
 from asr.network.integers import factor_type, row_scales
 from asr.network.quantized_kernel import normalize, product, to_integers, update_cell
-from asr.network.quantized_weights import constant
+from asr.network.quantized_weights import CELL_CODES, Linear, Norm, constant
 
 if TYPE_CHECKING:
     from asr.written.punctuation import Punctuation
 
-_LSTM = 0  # among the kinds of cells
-
-
-class Matrix(NamedTuple):
-    """A product and what is added."""
-
-    weight: Array  # int8 (rows, columns)
-    scale: Array  # float32 (rows,)
-    bias: Array  # float32 (rows,)
+_LSTM = CELL_CODES["lstm"]
 
 
 class MarkWeights(NamedTuple):
     """The parameters, for compiled code; constants."""
 
-    window: Matrix
-    inputs: Matrix
-    memory: Matrix
-    out: Matrix
-    norm: Array  # float32 (2, units): weight and bias
-    last_norm: Array  # the same
+    window: Linear
+    inputs: Linear
+    memory: Linear
+    out: Linear
+    norm: Norm
+    last_norm: Norm
 
 
 class MarkStep(NamedTuple):
@@ -54,17 +46,17 @@ def weights_of(model: Punctuation) -> MarkWeights:
     def floats(name: str) -> Array:
         return np.array(model.stored[name])  # in a file they may begin anywhere
 
-    def matrix(name: str, bias: Array) -> Matrix:
-        return Matrix(model.stored[name], row_scales(floats(f"{name}.peaks")), bias)
+    def linear(name: str, bias: Array) -> Linear:
+        return Linear(model.stored[name], row_scales(floats(f"{name}.peaks")), bias)
 
     weights: MarkWeights = constant(
         MarkWeights(
-            matrix("window", floats("window.bias")),
-            matrix("cell.input", floats("cell.bias")),
-            matrix("cell.memory", np.zeros(4 * model.units, np.float32)),
-            matrix("out", floats("out.bias")),
-            floats("norm"),
-            floats("last_norm"),
+            linear("window", floats("window.bias")),
+            linear("cell.input", floats("cell.bias")),
+            linear("cell.memory", np.zeros(4 * model.units, np.float32)),
+            linear("out", floats("out.bias")),
+            Norm(*floats("norm")),
+            Norm(*floats("last_norm")),
         )
     )
     return weights
@@ -92,7 +84,7 @@ def decide(w: MarkWeights, s: MarkStep) -> None:
     window, vector = s.integers[: len(s.words)], s.integers[:units]
     scale = to_integers(s.words, window)
     product(w.window.weight, w.window.scale, w.window.bias, window, scale, z)
-    normalize(z, w.norm[0], w.norm[1], normed)
+    normalize(z, w.norm.weight, w.norm.bias, normed)
     scale = to_integers(normed, vector)
     product(w.inputs.weight, w.inputs.scale, w.inputs.bias, vector, scale, by_input)
     scale = to_integers(s.hidden, vector)
@@ -100,6 +92,6 @@ def decide(w: MarkWeights, s: MarkStep) -> None:
     update_cell(_LSTM, by_input, by_memory, s.hidden, s.cell)
     for i in range(units):
         z[i] += s.hidden[i]
-    normalize(z, w.last_norm[0], w.last_norm[1], normed)
+    normalize(z, w.last_norm.weight, w.last_norm.bias, normed)
     scale = to_integers(normed, vector)
     product(w.out.weight, w.out.scale, w.out.bias, vector, scale, s.scores)
