@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +46,24 @@ def serving(recognizer: Recognizer, **options) -> Iterator[tuple[str, App]]:
             stop[0](stop[1])
         thread.join(30)
         assert not thread.is_alive()
+
+
+def wait_until_ready(address: str) -> None:
+    """Until the server takes new streams: for two seconds after a burst it may not."""
+    deadline_s = time.monotonic() + 30
+    while not _is_ready(address.replace("ws:", "http:") + "/readyz"):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url):
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return False
 
 
 def pcm_of(samples: np.ndarray) -> bytes:

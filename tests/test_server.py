@@ -15,7 +15,7 @@ import pytest
 from asr.server import logs
 from asr.server.client import AsyncClient, Client, ServerError
 from asr.server.options import ServerOptions
-from serving import pcm_of, serving, texts_of
+from serving import pcm_of, serving, texts_of, wait_until_ready
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -242,7 +242,7 @@ def test_deepgram_settings_that_cannot_work(server, query, hint) -> None:
 
 
 def test_many_clients_at_once_each_get_their_own_text(server, recognizer, clips) -> None:
-    """Twenty connections in threads: each gets the text that its audio has alone."""
+    """Twenty connections in threads: each gets the text that its audio has alone; then there is room again."""
     pcms = [pcm_of(np.roll(clips[i % 5].samples, 1_237 * i)) for i in range(20)]
     texts: dict[int, list[str]] = {}
 
@@ -258,6 +258,7 @@ def test_many_clients_at_once_each_get_their_own_text(server, recognizer, clips)
         thread.join()
     for i, pcm in enumerate(pcms):
         assert texts[i] == texts_of(recognizer, pcm)
+    wait_until_ready(server)
 
 
 def test_clients_that_vanish_or_send_too_much_disturb_nobody(server, recognizer, clips) -> None:
