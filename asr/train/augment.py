@@ -14,7 +14,7 @@ from asr.errors import ConfigError
 from asr.network.features import LOG_FLOOR, Fbank, FeatureOptions
 from asr.train.codec import through_mp3
 
-_SILENCE = 1e-9  # power below which there is nothing to be heard (-90 dB of full scale)
+SILENCE = 1e-9  # power below which there is nothing to be heard (-90 dB of full scale)
 _PITCH_STEP = 0.02  # pitch factors are rounded to this, so that few filterbanks need building
 
 
@@ -66,7 +66,7 @@ class Augmenter:
         self.options = options
         self.features = features
         self.noises = [noise for noise in noises if np.any(noise)]
-        self.rooms = [_direct_sound_first(room) for room in rooms if np.any(room)]
+        self.rooms = [direct_sound_first(room) for room in rooms if np.any(room)]
 
     def __call__(self, samples: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Log-mel frames of a changed copy: ``(n,)`` samples to ``(frames, mels)``."""
@@ -111,7 +111,7 @@ class Augmenter:
         noise = np.resize(np.roll(noise, -start), len(samples))
         snr_db = rng.uniform(*self.options.noise_snr_db)
         speech_power, noise_power = np.mean(np.square(samples)), np.mean(np.square(noise))
-        if noise_power < _SILENCE or speech_power < _SILENCE:
+        if noise_power < SILENCE or speech_power < SILENCE:
             return samples  # raised to the wanted ratio, a silent stretch of noise would be beyond all numbers
         scale = np.float32(np.sqrt(speech_power / noise_power * 10 ** (-snr_db / 10)))
         return np.asarray(samples + noise * scale)
@@ -126,7 +126,7 @@ class Augmenter:
         return frames
 
 
-def _direct_sound_first(room: np.ndarray) -> np.ndarray:
+def direct_sound_first(room: np.ndarray) -> np.ndarray:
     """Cut an impulse response to start at its peak, so that it does not shift the words in time."""
     room = room[int(np.argmax(np.abs(room))) :][:16_000]
     return np.asarray(room / np.sqrt(np.sum(np.square(room))), dtype=np.float32)

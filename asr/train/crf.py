@@ -7,8 +7,8 @@ the denominator that of all paths, each weighted by a phoneme trigram of what it
 sound alike lose. Without the denominator it is CTC. See H. Xiang and Z. Ou, "CRF-based single-stage acoustic modeling
 with CTC topology" (ICASSP 2019).
 
-On the CPU ``kernels/crf.c`` does it, compiled at first use, a line at a time; elsewhere ``crf_torch.py``, the
-whole batch at once.
+On the CPU ``kernels/crf.c`` does it, compiled at first use, a line at a time; on an NVIDIA GPU with CuPy
+``crf_cuda.py``; elsewhere ``crf_torch.py``, the whole batch at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.errors import DataError
-from asr.train import crf_torch
+from asr.train import crf_cuda, crf_torch
 from asr.train.compile_c import LOOSE, compiled
 from asr.train.phone_graph import PhoneGraph
 from asr.train.phone_lm import PhoneLm
@@ -146,12 +146,13 @@ class _Crf(torch.autograd.Function):
         logits, lengths, graphs, lm, weight, ctc_weight, prune = args
         p = torch.softmax(logits.detach().float(), dim=-1).clamp_min(_LEAST_PROBABILITY).contiguous()
         factor = 1 + ctc_weight
-        add: Callable[..., tuple[Tensor, Tensor]] = _add_shares if p.device.type == "cpu" else crf_torch.add_shares
+        add = _ways(p.device.type)
         gradient = torch.zeros_like(p)
         numerators, denominators = add(p, lengths, graphs, lm, -factor, weight, prune, gradient)
         fits = torch.isfinite(numerators) & torch.isfinite(denominators)
         losses = torch.where(fits, weight * denominators - factor * numerators, 0.0)
-        heard = torch.arange(p.shape[1], device=p.device) < torch.tensor(lengths, device=p.device)[:, None]
+        counts = torch.tensor(lengths).to(p.device, non_blocking=True)
+        heard = torch.arange(p.shape[1], device=p.device) < counts[:, None]
         # Each step's shares add up to one: through the softmax that leaves their difference.
         gradient.add_(p, alpha=factor - weight).mul_((heard & fits[:, None])[:, :, None])
         ctx.save_for_backward(gradient)
@@ -163,6 +164,13 @@ class _Crf(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = ctx.saved_tensors
         return (gradient * gradients[0]).to(ctx.dtype), None, None, None, None, None, None
+
+
+def _ways(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """What makes the sums on a device."""
+    if device == "cpu":
+        return _add_shares
+    return crf_cuda.add_shares if device == "cuda" and crf_cuda.available() else crf_torch.add_shares
 
 
 def _add_shares(

@@ -97,7 +97,7 @@ class Trainer:
         self.model.to(self.device)
         self.student = Student(config.model.width, config.teacher).to(self.device) if teacher else None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.optimisers = _make_optimisers(self.model, self.student, config.training)
+        self.optimisers = make_optimisers(self.model, self.student, config.training)
         if config.training.kernels == "native":
             native.check(self.model)
         if resumed:
@@ -406,7 +406,7 @@ class Trainer:
         self.seconds = saved["seconds"]
 
 
-def _make_optimisers(
+def make_optimisers(
     model: AcousticModel, student: Student | None, options: TrainingOptions
 ) -> list[torch.optim.Optimizer]:
     """One optimiser for all parameters, or Muon for the layers' matrices and AdamW for the rest."""
