@@ -59,7 +59,7 @@ def build_here(folder: Path, wanted: list[Level]) -> None:
     names = []
     objects: dict[str, list[Path]] = {level.name: [] for level in wanted}
     with tempfile.TemporaryDirectory() as place:
-        for number, (entry, arguments) in enumerate(_distinct(_calls("vnni" in wanted[0].name))):
+        for number, (entry, arguments) in enumerate(_distinct(_calls(wanted[0].machine == "x86_64"))):
             name = symbol(entry.name, tuple(describe(argument, []) for argument in arguments))
             names.append(name)
             code = _compile(entry, arguments, name)
@@ -120,7 +120,7 @@ def _distinct(calls: list[Call]) -> Iterator[Call]:
 
 
 def _calls(packed: bool) -> list[Call]:
-    """A call of each function with each kind of arguments that recognition has for it; ``packed``: for VNNI too."""
+    """A call of each function with each kind of arguments that recognition has for it; ``packed``: for x86 too."""
     with _collected() as calls:
         _call_lexicon()
         _call_search()
@@ -168,7 +168,7 @@ def _call_search() -> None:
 
 def _call_network(packed: bool) -> None:
     from asr.array_table import ArrayTable
-    from asr.network import quantized_kernel, vnni, vnni_kernel
+    from asr.network import packed_kernel, packed_weights, quantized_kernel
     from asr.network.quantized_weights import quantize
     from asr.network.shape import FRAME_REDUCTION, GATES, ModelOptions
     from asr.network.state import StreamState
@@ -183,8 +183,8 @@ def _call_network(packed: bool) -> None:
     quantized_kernel.advance(ArrayTable(quantized), ArrayTable(step))
     if packed:
         gates = GATES[options.cell] * options.width
-        packed_step = vnni_kernel.make_step(frames, state, logits, options.conv_width, gates)
-        vnni_kernel.advance(ArrayTable(vnni.pack(quantized)), ArrayTable(packed_step))
+        packed_step = packed_kernel.make_step(frames, state, logits, options.conv_width, gates)
+        packed_kernel.advance(ArrayTable(packed_weights.pack(quantized)), ArrayTable(packed_step))
 
 
 def _call_punctuation() -> None:

@@ -25,7 +25,7 @@ SOURCES = (
     *("array_table.py", "array_types.py", "build_library.py", "compiler.py"),
     *("lexicon/lexicon.py", "lm/lookup.py"),
     *(f"network/{name}.py" for name in ("quantized_kernel", "quantized_weights", "rows_kernel", "shape")),
-    *(f"network/{name}.py" for name in ("vnni", "vnni_kernel", "vnni_tile")),
+    *(f"network/packed_{name}.py" for name in ("kernel", "tile", "weights")),
     *(f"search/{name}.py" for name in ("lexicon_tree", "ranking", "second_kernel", "second_lm")),
     *(f"search/word_{name}.py" for name in ("chances", "choice", "growth", "reading", "search", "settling")),
     *(f"search/word_{name}.py" for name in ("state", "table", "weighing")),

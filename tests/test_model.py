@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError
-from asr.network import vnni, vnni_kernel
+from asr.network import packed_kernel, packed_tile, packed_weights
 from asr.network.float_model import FloatModel
 from asr.network.model import AcousticModel, ModelState
 from asr.network.quantized import QuantizedModel
 from asr.network.shape import ModelOptions
 from asr.network.state import StreamState
+from asr.train.trainer import has_bfloat16
 
 CELLS = ["lstm", "gru", "rnn"]
 
@@ -52,6 +54,7 @@ def test_chunks_give_what_the_whole_gives(cell) -> None:
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="no bfloat16 recurrent layers on this CPU")
 def test_bfloat16_keeps_the_gradients_of_long_batches() -> None:
     """Trained in bfloat16, a batch of 6,400 steps gives the norms' weights the gradients that float32 gives."""
     model = small_model().train()
@@ -196,15 +199,15 @@ def test_options_that_cannot_work_are_refused() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
-    """The kernel for any CPU and the one with VNNI agree in every bit, of logits and of state, at each step."""
+    """The kernel for any CPU and the one for x86 agree in every bit, of logits and of state, at each step."""
     torch.manual_seed(3)
     options = ModelOptions(tokens=9, cell=cell, layers=2, blocks=2, width=48, conv_width=24, lookahead_ms=60)
     model = AcousticModel(options).eval()
     model.set_normalisation(torch.randn(80), torch.rand(80) + 0.5)
     frames = [torch.randn(7, 12, 80).numpy() * 3 for _ in range(4)]
     results = []
-    for own in [False, *([True] if vnni.available() else [])]:
-        monkeypatch.setattr("asr.network.vnni.available", lambda own=own: own)
+    for own in [False, *([True] if packed_weights.available() else [])]:
+        monkeypatch.setattr("asr.network.packed_weights.available", lambda own=own: own)
         quantized = QuantizedModel(model.options, model.arrays())
         state = quantized.initial_state(7)
         for part in frames:
@@ -214,18 +217,35 @@ def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
     assert results[0][0].std() > 0
 
 
-@pytest.mark.skipif(not vnni.available(), reason="this CPU has no AVX-512 VNNI")
-@settings(deadline=None)  # the first example waits for the function to be compiled
+@pytest.fixture(scope="module", params=["avx512_vnni", "avx2"])
+def products(request):
+    """Our own product, compiled for one set of instructions or the other."""
+    if not packed_weights.has(request.param):
+        pytest.skip(f"this CPU has no {request.param}")
+    from numba import njit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_tile, "_for_vnni", lambda: request.param == "avx512_vnni")
+        tiles = {"_tile_of_one": packed_tile.make_tile(1), "_tile_of_four": packed_tile.make_tile(4)}
+        python = packed_kernel.products.py_func
+        scope = {**python.__globals__, **tiles}
+        compiled = njit(_nrt=False)(FunctionType(python.__code__, scope, "products"))
+        empty = np.zeros((1, 1, packed_weights.PANEL, packed_weights.DEPTH), np.int8)
+        compiled(empty, np.zeros((1, 64), np.int32), np.zeros((1, 4), np.int8), np.zeros((1, 64), np.int32))
+        yield compiled
+
+
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 130), st.integers(0, 99))
-def test_our_own_product_is_exact(count, depth, outputs, seed) -> None:
+def test_our_own_product_is_exact(products, count, depth, outputs, seed) -> None:
     """For any number of rows, inputs and outputs, the extremes among them, the sums are those of plain integers."""
     random = np.random.default_rng(seed)
     pick = random.choice if seed % 2 else lambda ends, size: random.integers(ends[0], ends[1] + 1, size)
-    weight = pick([-127, 127], (outputs, vnni.DEPTH * depth)).astype(np.int8)
-    rows = pick([-128, 127], (count, vnni.DEPTH * depth)).astype(np.int8)
-    panels = vnni.pack_matrix(weight)
+    weight = pick([-127, 127], (outputs, packed_weights.DEPTH * depth)).astype(np.int8)
+    rows = pick([-128, 127], (count, packed_weights.DEPTH * depth)).astype(np.int8)
+    panels = packed_weights.pack_matrix(weight)
     sums = np.empty((count, panels.begin.size), np.int32)
-    vnni_kernel.products(panels.weight, panels.begin, rows, sums)
+    products(panels.weight, panels.begin, rows, sums)
     assert np.array_equal(sums[:, :outputs], rows.astype(np.int32) @ weight.T.astype(np.int32))
 
 

@@ -5,7 +5,7 @@ Weights are 8-bit with one scale per output unit, activations 8-bit with one sca
 exact 32-bit integers, and everything between them plain float32 in a fixed order. So a stream's result
 does not depend, in any bit, on which other streams are advanced in the same call: a guarantee that
 floating-point matrix libraries do not give, and the reason for a kernel of our own (`quantized_kernel`).
-With AVX-512 VNNI all goes through products of many rows (`vnni_kernel`), to the same bits. Compiled code releases the
+On x86 all goes through products of many rows (`packed_kernel`), to the same bits. Compiled code releases the
 GIL while it runs.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from asr.array_table import ArrayTable
-from asr.network import quantized_kernel, vnni, vnni_kernel
+from asr.network import packed_kernel, packed_weights, quantized_kernel
 from asr.network.quantized_weights import quantize
 from asr.network.shape import FRAME_REDUCTION, GATES, ModelOptions
 from asr.network.state import StreamState
@@ -35,8 +35,8 @@ class QuantizedModel:
         self.options = options
         self._mean = weights["mean"]
         quantized = quantize(options, weights)
-        self._packed = vnni.available() and vnni.fits(quantized)
-        self._weights = ArrayTable(vnni.pack(quantized)) if self._packed else ArrayTable(quantized)
+        self._packed = packed_weights.available() and packed_weights.fits(quantized)
+        self._weights = ArrayTable(packed_weights.pack(quantized)) if self._packed else ArrayTable(quantized)
 
     def initial_state(self, batch: int = 1) -> StreamState:
         """The state before the first frame of ``batch`` streams."""
@@ -56,8 +56,8 @@ class QuantizedModel:
         logits = np.empty((batch, steps, outputs), np.float32)
         if self._packed:
             gates = GATES[options.cell] * options.width
-            packed = vnni_kernel.make_step(frames, after, logits, options.conv_width, gates)
-            vnni_kernel.advance(self._weights, ArrayTable(packed))
+            packed = packed_kernel.make_step(frames, after, logits, options.conv_width, gates)
+            packed_kernel.advance(self._weights, ArrayTable(packed))
         else:
             step = quantized_kernel.make_step(frames, after, logits, options.conv_width)
             quantized_kernel.advance(self._weights, ArrayTable(step))

@@ -1,7 +1,7 @@
 """The 8-bit network's arithmetic, and the whole of it for any CPU: vector by vector.
 
 Written for LLVM's vectoriser: plain loops over contiguous rows, no fast-math, so that the order of every float
-operation, and with it every bit, is what is written here. For rows of many streams at once, see `vnni_kernel`.
+operation, and with it every bit, is what is written here. For rows of many streams at once, see `packed_kernel`.
 """
 
 from __future__ import annotations

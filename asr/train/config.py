@@ -57,7 +57,7 @@ class TrainingOptions:
     join: float = 0.1  # share of utterances joined into longer lines, so that the state learns to run on
     join_s: float = 10.0  # longest joined line
     average_decay: float = 0.998  # running average of the weights, which is what is checked and exported
-    bf16: bool = True  # autocast of the forward pass; the weights stay float32
+    bf16: bool = True  # autocast of the forward pass, where the device can; the weights stay float32
     kernels: Literal["torch", "native", "amx"] = "torch"  # native: ours, in C, for CPUs with AMX or AVX-512 BF16
     workers: int = 0  # processes that prepare batches; 0 on a small CPU, several beside a GPU
     checkpoint_minutes: float = 4.0  # how much work a crash can cost

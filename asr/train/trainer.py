@@ -62,6 +62,7 @@ class Trainer:
     def __init__(self, config: Config, base: Path, output: Path, device: str | None) -> None:
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.bf16 = config.training.bf16 and has_bfloat16(self.device)
         self.base, self.output = base, output
         output.mkdir(parents=True, exist_ok=True)
         lexicon = config.data.lexicon
@@ -111,6 +112,8 @@ class Trainer:
             without = f" ({wordless} without words)" if wordless else ""
             print(f"{len(self.chosen)} utterances{without}, {self.hours:.1f} h; {parameters:,} parameters; ", end="")
             print(f"step {self.step} of {options.steps} on {self.device}", flush=True)
+            if options.bf16 and not self.bf16:
+                print("in float32: this processor's recurrent layers have no bfloat16", flush=True)
         progress = tqdm(
             total=options.steps,
             initial=self.step,
@@ -160,9 +163,7 @@ class Trainer:
         model.load_state_dict({name: value.cpu() for name, value in self.average.items()})
         model.to(self.device).eval()
         for name, corpus in self.dev.items():
-            score = score_batches(
-                model, self._dev_batches(corpus), self.targets, self.pieces, self.config.training.bf16
-            )
+            score = score_batches(model, self._dev_batches(corpus), self.targets, self.pieces, self.bf16)
             rates |= {f"{name} {what}": round(100 * errors.rate, 2) for what, errors in score.items()}
         self._log(wer=rates)
         folder, features = self.output / "model", self.config.features
@@ -196,7 +197,7 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.model.train()
         frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
             if options.kernels == "native":
                 logits, inner = native.run(self.model, frames)
             else:
@@ -214,7 +215,7 @@ class Trainer:
         shown = float(loss.detach())
         if self.student is not None and batch.teacher is not None:
             teacher = self.config.teacher
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
                 predicted = self.student(inner[teacher.layer]).transpose(0, 1)
             late = delay + round(teacher.delay_ms / (FRAME_REDUCTION * self.config.features.hop_ms))
             error = distance(predicted, batch.teacher.to(device, non_blocking=True), late)
@@ -404,6 +405,11 @@ class Trainer:
             optimiser.load_state_dict(state)
         self.step, self.epoch, self.batch = saved["step"], saved["epoch"], saved["batch"]
         self.seconds = saved["seconds"]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device's recurrent layers work in bfloat16: those of x86 without AVX-512 do not."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def make_optimisers(

@@ -55,7 +55,7 @@ from asr.train.crf import crf_loss
 from asr.train.phone_graph import PhoneGraph
 from asr.train.phone_lm import PhoneLm
 from asr.train.targets import PhonemeTargets
-from asr.train.trainer import make_optimisers
+from asr.train.trainer import has_bfloat16, make_optimisers
 
 CODED = 0.35  # share of the utterances that are also there as MP3
 JOINED = 0.15  # share of the utterances that are also in a line of several, so that the state learns to run on
@@ -430,7 +430,7 @@ def step_of(
         steps = torch.from_numpy((counts + TAIL_FRAMES + FRAME_REDUCTION - 1) // FRAME_REDUCTION)
         size = (int(steps.max()) + delay) * FRAME_REDUCTION
         frames = F.pad(frames, (0, 0, 0, max(0, size - frames.shape[1])), value=math.log(LOG_FLOOR))[:, :size]
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16 and has_bfloat16(device)):
         logits, inner, _ = model.run(frames, model.initial_state(len(frames)))
         assert model.middle is not None
         middle = model.middle(inner[0]).transpose(0, 1)

@@ -1,10 +1,12 @@
-"""Weights for CPUs with AVX-512 VNNI: 8-bit rows times 8-bit weights, sums exact.
+"""Weights for x86 CPUs with AVX-512 VNNI or AVX2: 8-bit rows times 8-bit weights, sums exact.
 
-The weights are packed once, and a weight that was read serves several rows.
+The weights are packed once, and a weight that was read serves several rows: all of them are more than most caches
+hold.
 
-The one instruction, vpdpbusd, adds to each of 16 sums four products of a byte without sign by a byte with one. So
+VNNI's one instruction, vpdpbusd, adds to each of 16 sums four products of a byte without sign by a byte with one. So
 activations have 128 added on the way, and sums begin at what takes that away again. They may wrap around meanwhile: the
-result is exact.
+result is exact. AVX2 multiplies such bytes too, but adds two of their products in 16 bits, which must hold them: there
+activations go without their signs, which the weights get. Both read the same weights.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from asr.library import machine, processor_flags
 from asr.network.quantized_weights import QuantizedWeights, constant
 
 Array = np.ndarray[Any, Any]
-LANES = 16  # sums in a register of 512 bits
-PANEL = 4 * LANES  # outputs that are summed at once: enough registers to hide the instruction's latency
-DEPTH = 4  # inputs that one instruction adds up
+PANEL = 64  # outputs that are summed at once: enough registers to hide an instruction's latency
+DEPTH = 4  # inputs that are added up at once
+_LLVM_NAMES = {"avx512_vnni": "avx512vnni"}  # of what Linux calls otherwise
 
 
 class Panels(NamedTuple):
-    """Weights ``(outputs, inputs)`` int8 as the instruction reads them."""
+    """Weights ``(outputs, inputs)`` int8 as the instructions read them."""
 
     weight: Array  # int8 (panels, inputs / DEPTH, PANEL, DEPTH): outputs beyond are zero
-    begin: Array  # int32 (panels, PANEL): what the sums begin at
+    begin: Array  # int32 (panels, PANEL): what VNNI's sums begin at
 
 
 class PackedWeights(NamedTuple):
@@ -44,27 +46,33 @@ class PackedWeights(NamedTuple):
 
 @cache
 def available() -> bool:
-    """Whether this CPU has the instruction."""
+    """Whether this CPU has the instructions."""
+    return has("avx2")
+
+
+@cache
+def has(flag: str) -> bool:
+    """Whether this CPU has a set of instructions of x86's, by Linux's name of it."""
     if machine() == "aarch64":  # where an emulator may show the flags of its host
         return False
     if flags := processor_flags():
-        return "avx512_vnni" in flags
+        return flag in flags
     from llvmlite import binding  # Linux says so at less cost
 
     try:
-        return bool(binding.get_host_cpu_features().get("avx512vnni", False))
+        return bool(binding.get_host_cpu_features().get(_LLVM_NAMES.get(flag, flag), False))
     except RuntimeError:  # not known of this kind of CPU
         return False
 
 
 def fits(weights: QuantizedWeights) -> bool:
-    """Whether all products have as many inputs as the instruction wants."""
+    """Whether all products have as many inputs as the instructions want."""
     parts = (weights.conv1, weights.conv2, weights.blocks, weights.inputs, weights.memory, weights.output)
     return all(part.weight.shape[-1] % DEPTH == 0 for part in parts)
 
 
 def pack(weights: QuantizedWeights) -> PackedWeights:
-    """Lay a network's weights out for the instruction."""
+    """Lay a network's weights out for the instructions."""
     parts = ("conv1", "conv2", "blocks", "inputs", "memory", "output")
     packed = {name: constant(pack_matrix(getattr(weights, name).weight)) for name in parts}
     rest = {}

@@ -1,4 +1,4 @@
-"""The whole 8-bit network with AVX-512 VNNI: the rows of all streams at once through `vnni`'s products.
+"""The whole 8-bit network on x86: the rows of all streams at once through the products of `packed_weights`.
 
 The function of `quantized_kernel`, to the same bits.
 """
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import Deferred, entry, jit
+from asr.network.packed_weights import PANEL, PackedWeights
 from asr.network.quantized_kernel import view
 from asr.network.rows_kernel import (
     add_block,
@@ -23,14 +24,13 @@ from asr.network.rows_kernel import (
 )
 from asr.network.shape import FRAME_REDUCTION
 from asr.network.state import StreamState
-from asr.network.vnni import PANEL, PackedWeights
 from asr.network.weights import Array
 
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
 _jit = jit(_nrt=False)
 _ROWS = 4  # that share a weight once it is read: a stream's steps in one block of audio
-_tile_of_one: Any = Deferred("asr.network.vnni_tile", "make_tile", 1)
-_tile_of_four: Any = Deferred("asr.network.vnni_tile", "make_tile", _ROWS)
+_tile_of_one: Any = Deferred("asr.network.packed_tile", "make_tile", 1)
+_tile_of_four: Any = Deferred("asr.network.packed_tile", "make_tile", _ROWS)
 
 
 class PackedStep(NamedTuple):
