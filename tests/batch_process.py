@@ -11,7 +11,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "asr.cli", "transcribe", *map(str, arguments)]
 
 
-def run(*arguments: object, patience_s: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, patience_s: float = 180) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=patience_s)
 
 

@@ -16,6 +16,7 @@ from mic_process import Terminal, finish, start, write_wav
 from serving import serving
 
 from asr.errors import ModelError
+from asr.text.score import count_word_errors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of Unix")
 
@@ -35,7 +36,8 @@ def test_a_device_that_comes_back(recognizer, clips, tmp_path, rate_hz) -> None:
     before, after = [json.loads(line) for line in notes.read_text().splitlines()]
     assert before["text"] == recognizer.transcribe(first).text
     assert before["reason"] == "flush"
-    assert after["text"] == recognizer.transcribe(second).text
+    # The stream goes on, so the second recording is heard with what the first one was like: a word may be another.
+    assert count_word_errors(after["text"], recognizer.transcribe(second).text).errors <= 1
     assert after["words"][0]["start_s"] > 4.0
     assert (status, errors.count("waiting for it to come back")) == (0, 2)
     assert "Fake microphone is there: listening again" in errors

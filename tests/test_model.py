@@ -20,7 +20,7 @@ from asr.network.model import AcousticModel, ModelState
 from asr.network.quantized import QuantizedModel
 from asr.network.shape import ModelOptions
 from asr.network.state import StreamState
-from asr.train.trainer import has_bfloat16
+from asr.train.bfloat16 import has_bfloat16
 
 CELLS = ["lstm", "gru", "rnn"]
 

@@ -48,7 +48,7 @@ file = "shipped/g2p.safetensors"
 minutes = 1.0
 beam = 8
 [model]
-layers = 4
+layers = 6
 blocks = 4
 lookahead_ms = 180
 dropout = 0.06

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from asr.errors import DataError
+from asr.train.bfloat16 import has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def train_network(
         for index in shuffle.permutation(len(batches)):
             length, rows = batches[index]
             batch = examples[length][torch.from_numpy(rows)]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu"))):
                 log_probs = network(batch[:, 0])
             loss = functional.nll_loss(log_probs.flatten(0, 1), batch[:, 1].flatten())
             optimizer.zero_grad()

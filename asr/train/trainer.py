@@ -32,6 +32,7 @@ from asr.text.tokens import BLANK, Tokenizer
 from asr.train import heap, native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
+from asr.train.bfloat16 import has_bfloat16
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
 from asr.train.crf import crf_loss
@@ -405,11 +406,6 @@ class Trainer:
             optimiser.load_state_dict(state)
         self.step, self.epoch, self.batch = saved["step"], saved["epoch"], saved["batch"]
         self.seconds = saved["seconds"]
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device's recurrent layers work in bfloat16: those of x86 without AVX-512 do not."""
-    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def make_optimisers(

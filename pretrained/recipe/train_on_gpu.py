@@ -48,6 +48,7 @@ from asr.train import crf_cuda
 from asr.train.augment import AugmentOptions
 from asr.train.augment_torch import BatchAugmenter, random_rooms
 from asr.train.batches import plan_epoch
+from asr.train.bfloat16 import has_bfloat16
 from asr.train.codec import through_mp3
 from asr.train.config import Config, find_paths, load_config
 from asr.train.corpus import Utterance, decode_samples, read_corpus
@@ -55,7 +56,7 @@ from asr.train.crf import crf_loss
 from asr.train.phone_graph import PhoneGraph
 from asr.train.phone_lm import PhoneLm
 from asr.train.targets import PhonemeTargets
-from asr.train.trainer import has_bfloat16, make_optimisers
+from asr.train.trainer import make_optimisers
 
 CODED = 0.35  # share of the utterances that are also there as MP3
 JOINED = 0.15  # share of the utterances that are also in a line of several, so that the state learns to run on
