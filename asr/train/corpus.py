@@ -152,7 +152,7 @@ def _decode(utterances: list[Utterance], sample_rate_hz: int, samples_path: Path
         # A bounded number in flight: the pool's map would read the whole shard into memory.
         while batch := [blob for _, blob in zip(range(64), blobs, strict=False)]:
             for samples in pool.map(lambda item: decode_samples(item[1], item[0], sample_rate_hz), batch):
-                integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+                integers = as_integers(samples)
                 out.write(integers.tobytes())
                 total += len(integers)
                 ends.append(total)
@@ -161,6 +161,12 @@ def _decode(utterances: list[Utterance], sample_rate_hz: int, samples_path: Path
     with part.open("wb") as file:
         np.save(file, np.array(ends, dtype=np.int64))
     part.replace(ends_path)
+
+
+def as_integers(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as 16-bit integers."""
+    integers: np.ndarray = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    return integers
 
 
 def _blobs(utterances: list[Utterance]) -> Iterator[tuple[str, bytes]]:

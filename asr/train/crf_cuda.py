@@ -51,7 +51,7 @@ def add_shares(
     Nothing is pruned: here a step costs the same however few states count.
     """
     lines, most, tokens = p.shape
-    steps = _pinned(torch.tensor(lengths, dtype=torch.int32)).to(p.device, non_blocking=True)
+    steps = pinned(torch.tensor(lengths, dtype=torch.int32)).to(p.device, non_blocking=True)
     parts, widest = end_to_end(tuple(graphs))
     on_device = [part.to(p.device, non_blocking=True) for part in parts]
     totals = torch.empty(lines, device=p.device)
@@ -99,7 +99,7 @@ def end_to_end(graphs: tuple[PhoneGraph, ...]) -> tuple[list[Tensor], int]:
     after = (target - base[target])[order].astype(np.int32)
     ends = np.zeros(len(labels), np.uint8)
     for graph, first in zip(graphs, firsts, strict=False):
-        ends[first + np.array([len(graph.labels) - 1, *graph.predecessors[graph.starts[-2] :]])] = 1
+        ends[first + np.array(graph.ends)] = 1
     parts = [
         firsts,
         labels,
@@ -109,10 +109,10 @@ def end_to_end(graphs: tuple[PhoneGraph, ...]) -> tuple[list[Tensor], int]:
         after if len(after) else np.zeros(1, np.int32),
         ends,
     ]
-    return [_pinned(torch.from_numpy(part)) for part in parts], max(sizes, default=0)
+    return [pinned(torch.from_numpy(part)) for part in parts], max(sizes, default=0)
 
 
-def _pinned(tensor: Tensor) -> Tensor:
+def pinned(tensor: Tensor) -> Tensor:
     """Where a GPU can fetch it while the CPU goes on."""
     return tensor.pin_memory() if torch.cuda.is_available() else tensor
 

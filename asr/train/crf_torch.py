@@ -150,7 +150,7 @@ def _padded(graphs: Sequence[PhoneGraph]) -> tuple[Tensor, Tensor, Tensor, Tenso
     sources, targets = [], []
     for b, graph in enumerate(graphs):
         labels[b, : len(graph.labels)] = graph.labels
-        ends[b, [len(graph.labels) - 1, *graph.predecessors[graph.starts[-2] :]]] = 0
+        ends[b, graph.ends] = 0
         target = np.repeat(np.arange(len(graph.labels)), np.diff(graph.starts))
         sources.append(graph.predecessors.astype(np.int64) + b * states)
         targets.append(target + b * states)

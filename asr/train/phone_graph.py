@@ -82,6 +82,11 @@ class PhoneGraph:
         as_int32 = functools.partial(np.array, dtype=np.int32)
         return cls(as_int32(labels), starts, as_int32(predecessors), tuple(words), as_int32(word_states))
 
+    @property
+    def ends(self) -> list[int]:
+        """The states that a path may end in."""
+        return [len(self.labels) - 1, *self.predecessors[self.starts[-2] :]]
+
     def choice(self, state: int) -> tuple[int, int]:
         """Which word a phoneme's state belongs to, and which of its pronunciations."""
         word = int(np.searchsorted(self.word_states, state, "right")) - 1

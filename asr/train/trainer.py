@@ -83,8 +83,8 @@ class Trainer:
         self.augmenter = Augmenter(
             config.augment,
             config.features,
-            noises=list(_read_tars(find_paths(config.data.noise, base), rate)),
-            rooms=list(_read_tars(find_paths(config.data.rooms, base), rate)),
+            noises=list(read_tars(find_paths(config.data.noise, base), rate)),
+            rooms=list(read_tars(find_paths(config.data.rooms, base), rate)),
         )
         torch.manual_seed(config.training.seed)
         self.model = AcousticModel(config.model)
@@ -466,7 +466,8 @@ def _load_corpus(
     return Corpus([loaded[path] for path in paths], sample_rate_hz)
 
 
-def _read_tars(paths: list[Path], sample_rate_hz: int) -> Iterator[np.ndarray]:
+def read_tars(paths: list[Path], sample_rate_hz: int) -> Iterator[np.ndarray]:
+    """The samples of every recording in tar files."""
     import tarfile
 
     for path in paths:

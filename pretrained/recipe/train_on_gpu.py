@@ -44,19 +44,19 @@ from asr.network.shape import FRAME_REDUCTION, MEMORY_FRAMES, PRIOR_FRAMES
 from asr.network.weights import widened
 from asr.options import from_table, read_tables
 from asr.text.tokens import Tokenizer
-from asr.train import crf_cuda
 from asr.train.augment import AugmentOptions
 from asr.train.augment_torch import BatchAugmenter, random_rooms
 from asr.train.batches import plan_epoch
 from asr.train.bfloat16 import has_bfloat16
 from asr.train.codec import through_mp3
 from asr.train.config import Config, find_paths, load_config
-from asr.train.corpus import Utterance, decode_samples, read_corpus
+from asr.train.corpus import Utterance, as_integers, decode_samples, read_corpus
 from asr.train.crf import crf_loss
+from asr.train.crf_cuda import end_to_end, pinned
 from asr.train.phone_graph import PhoneGraph
 from asr.train.phone_lm import PhoneLm
 from asr.train.targets import PhonemeTargets
-from asr.train.trainer import make_optimisers
+from asr.train.trainer import make_optimisers, read_tars
 
 CODED = 0.35  # share of the utterances that are also there as MP3
 JOINED = 0.15  # share of the utterances that are also in a line of several, so that the state learns to run on
@@ -148,10 +148,6 @@ class Preparer:
 
 def in_chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (values[k : k + size] for k in range(0, len(values), size))
-
-
-def as_integers(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 _preparer: Preparer | None = None
@@ -280,7 +276,7 @@ class Batches:
                 chosen = (start, size) if rng.random() < 0.5 else (coded, coded_size)
                 starts[row, column], sizes[row, column] = chosen
         graphs = tuple(speech.graphs[i] for i in batch)
-        crf_cuda.end_to_end(graphs)
+        end_to_end(graphs)
         pieces = [speech.lines[i].pieces for i in batch]
         return Work(
             pinned(torch.from_numpy(starts)),
@@ -291,11 +287,6 @@ class Batches:
             sum(speech.lines[i].tokens for i in batch),
             sum(speech.lines[i].seconds for i in batch),
         )
-
-
-def pinned(tensor: Tensor) -> Tensor:
-    """Where a GPU can fetch it while the CPU goes on."""
-    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 class Unforgetting(AcousticModel):
@@ -337,8 +328,8 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
     parameters = list(model.parameters())
 
     rng = np.random.default_rng(training.seed)
-    noises = [*_read_tars(find_paths(config.data.noise, base), config.features.sample_rate_hz)]
-    rooms = [*_read_tars(find_paths(config.data.rooms, base), config.features.sample_rate_hz)]
+    noises = [*read_tars(find_paths(config.data.noise, base), config.features.sample_rate_hz)]
+    rooms = [*read_tars(find_paths(config.data.rooms, base), config.features.sample_rate_hz)]
     rooms += random_rooms(options.random_rooms, config.features.sample_rate_hz, rng)
     augmenters = [BatchAugmenter(o, config.features, noises, rooms, device) for o in (config.augment, late)]
     speech = Speech(options.prepared, device, int(options.hours * 3600 * 16_000), options.twice)
@@ -465,15 +456,6 @@ def save(values: dict[str, Tensor], folder: Path, name: str) -> None:
             part, number = {}, number + 1
         part[key] = array
     save_file(part, folder / f"{name}.{number}.safetensors")
-
-
-def _read_tars(paths: Sequence[Path], rate_hz: int) -> Iterator[np.ndarray]:
-    for path in paths:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                if file is not None:
-                    yield decode_samples(file.read(), member.name, rate_hz)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
