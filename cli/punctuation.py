@@ -32,7 +32,19 @@ def add_arguments(commands: Any) -> None:
     )
     train.add_argument("--steps", type=int, default=5_000, metavar="N", help="of 8,192 words each (default: 5000)")
     train.add_argument(
+        "--start", type=Path, metavar="MODEL", help="go on from this punctuation.safetensors, on text of your own say"
+    )
+    train.add_argument(
+        "--lookahead", type=int, metavar="N", help="words after each that are read first (default: the start's, or 6)"
+    )
+    train.add_argument(
         "--most-words", type=int, default=20_000_000, metavar="N", help="read of each text (default: 20000000)"
+    )
+    train.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help="its peak (default: 0.003, and half of it from a start)",
     )
     train.add_argument(
         "--kernels",
@@ -60,8 +72,12 @@ def run_train(options: argparse.Namespace) -> int:
     from asr.errors import ConfigError
     from asr.train.marked_text import TRAINED, MarkedTextReader
     from asr.train.punctuation import PunctuationOptions, PunctuationTrainer, shared
+    from asr.written.punctuation import Punctuation
 
-    settings = PunctuationOptions(steps=options.steps, kernels=options.kernels)
+    start = Punctuation.load(options.start) if options.start else None
+    lookahead = options.lookahead or (start.lookahead if start else PunctuationOptions.lookahead)
+    peak = options.learning_rate or PunctuationOptions.learning_rate / (2 if start else 1)
+    settings = PunctuationOptions(steps=options.steps, kernels=options.kernels, lookahead=lookahead, learning_rate=peak)
     reader, report = MarkedTextReader(), timed_report()
     texts = []
     for argument in options.text:
@@ -73,7 +89,7 @@ def run_train(options: argparse.Namespace) -> int:
         text = reader.read(Path(name if equals else argument), options.most_words, TRAINED)
         report(f"{name or argument}: {len(text.words):,} words")
         texts.append((text, given))
-    PunctuationTrainer(options.output, shared(texts), reader.forms, settings).run(report)
+    PunctuationTrainer(options.output, shared(texts), reader.forms, settings, start).run(report)
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from asr.errors import ConfigError, DataError
 from asr.train.averaged_run import AveragedRun
 from asr.train.marked_text import CAPITAL, COMMA, NONE, UNSAID, MarkedText, WordForms
+from asr.train.punctuation_balance import best_shifts
 from asr.train.punctuation_network import PunctuationNetwork
 from asr.train.punctuation_words import WordTable
 from asr.written.punctuation import (
@@ -25,6 +26,7 @@ from asr.written.punctuation import (
 )
 
 _SHOWN = 100  # steps from one report to the next
+_BALANCED = 24  # steps' worth of lines that the scores are balanced on
 # How often pauses of each kind follow a word with each mark: in 4,300 places of read training speech as recognised, and
 # as a speaker may do who stops to think.
 READ_PAUSES = np.array([[0.69, 0.27, 0.035, 0.005], [0.10, 0.29, 0.42, 0.19], *[[0.01, 0.02, 0.12, 0.85]] * 2])
@@ -40,7 +42,7 @@ class PunctuationOptions:
     endings: int = 4_096  # vectors of words' last letters
     width: int = 64  # of these vectors: most of the file
     units: int = 288  # of the LSTM; a native kernel needs a multiple of 32
-    lookahead: int = 4  # words after each that are read before it is decided: text settles so much later
+    lookahead: int = 6  # words after each that are read before it is decided: text settles so much later
     lines: int = 128  # texts in a step
     length: int = 64  # words of each
     steps: int = 5_000  # in all; the learning rate falls to zero at the last
@@ -73,12 +75,14 @@ class PunctuationTrainer:
         texts: Sequence[tuple[MarkedText, float]],
         forms: WordForms,
         options: PunctuationOptions,
+        start: Punctuation | None = None,
     ) -> None:
         """Args:
         output: the file to write.
         texts: and their shares of what is trained on.
         forms: the words that the texts' numbers stand for.
         options: see there.
+        start: a model to go on from; it has its own words, endings, width and units.
         """
         self.output, self.options = output, options
         size = options.length + options.lookahead
@@ -91,17 +95,15 @@ class PunctuationTrainer:
         counts = np.zeros(len(forms.words))
         for text in self.texts:
             counts += np.bincount(text.words, minlength=len(forms.words))
-        self.table = WordTable(forms, counts, options.words, options.listed, options.endings)
-        self.starts = [np.flatnonzero(np.append(True, (text.marks > COMMA) | text.ends)[:-1]) for text in self.texts]
         torch.manual_seed(options.seed)
-        self.model = PunctuationNetwork(
-            min(options.words, len(self.table.words)),
-            options.endings,
-            options.width,
-            options.units,
-            options.lookahead,
-        )
-        self.table.numbers = np.minimum(self.table.numbers, len(self.model.words))
+        if start is None:
+            self.table = WordTable.counted(forms, counts, options.words, options.listed, options.endings)
+            vectors = min(options.words, len(self.table.words))
+            self.model = PunctuationNetwork(vectors, options.endings, options.width, options.units, options.lookahead)
+        else:
+            self.table = WordTable.of_model(start, forms)
+            self.model = PunctuationNetwork.of_model(start, options.lookahead)
+        self.starts = [np.flatnonzero(np.append(True, (text.marks > COMMA) | text.ends)[:-1]) for text in self.texts]
         matrices = "window.weight", "cell.weight_ih_l0", "cell.weight_hh_l0"
         self.steps = AveragedRun(self.model, matrices, options.learning_rate, options.average_decay, output)
 
@@ -116,10 +118,24 @@ class PunctuationTrainer:
         steps.train(o.steps, self.loss, self.share, o.lines * o.length, _SHOWN, tell)
         with steps.averaged():
             values = self.model.values()
+            shifts = self._balance()
+        values["out.bias"] += shifts
+        report("scores shifted by " + ", ".join(f"{shift:+.1f}" for shift in shifts.tolist()))
         model = Punctuation.of_parameters(self.table.words, self.table.forms, self.table.stored, values)
         model.save(self.output)
         steps.done()
         return model
+
+    def _balance(self) -> np.ndarray:
+        """Shifts of the scores, found on lines of the same texts as the steps'."""
+        scores, marks, capitals = [], [], []
+        for step in range(_BALANCED):
+            *inputs, at_marks, at_capitals = self._batch(self.options.steps + step)
+            with torch.no_grad():
+                scores.append(self.model(*inputs, kernels=self.options.kernels).flatten(0, 1).numpy())
+            marks.append(at_marks.flatten().numpy())
+            capitals.append(at_capitals.flatten().numpy())
+        return best_shifts(np.concatenate(scores), np.concatenate(marks), np.concatenate(capitals))
 
     def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Words, marks, capitals and pauses of a stretch of text, some of it in utterances of their own."""

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.errors import ConfigError
+from asr.network.integers import PEAK
 from asr.network.model import initialise_cell
 from asr.train import native
-from asr.written.punctuation import FEATURES, NEW_UTTERANCE, NORMS, OUTPUTS, PAUSE_KINDS
+from asr.written.punctuation import FEATURES, MATRICES, NEW_UTTERANCE, NORMS, OUTPUTS, PAUSE_KINDS, Punctuation
 
 Array = np.ndarray[Any, Any]
 
@@ -76,6 +78,37 @@ class PunctuationNetwork(nn.Module):
             hidden = self.last_norm(z + self.cell(self.norm(z))[0])
         scores: Tensor = F.linear(hidden, self.out.weight.to(hidden.dtype)).float() + self.out.bias
         return scores
+
+    @classmethod
+    def of_model(cls, model: Punctuation, lookahead: int) -> PunctuationNetwork:
+        """A network that says what a model says, with a window of more words that it makes nothing of yet.
+
+        Raises ConfigError if the model reads more words ahead.
+        """
+        if lookahead < model.lookahead:
+            raise ConfigError(f"the model reads {model.lookahead} words ahead: so many at least are to be read")
+        stored = model.stored
+        network = cls(len(stored["words"]), len(stored["endings"]), model.width, model.units, lookahead)
+        values = {name: stored[name] * (stored[f"{name}.peaks"] / PEAK)[:, None] for name in MATRICES}
+        state = network.state_dict()
+        state["window.weight"].zero_()
+        state["window.weight"][:, : values["window"].shape[1]] = torch.from_numpy(values["window"])
+        state["cell.bias_hh_l0"].zero_()
+        given = {
+            "words": values["words"],
+            "endings": values["endings"],
+            "nothing": stored["nothing"],
+            "window.bias": stored["window.bias"],
+            "out.weight": values["out"],
+            "out.bias": stored["out.bias"],
+            "cell.weight_ih_l0": values["cell.input"],
+            "cell.weight_hh_l0": values["cell.memory"],
+            "cell.bias_ih_l0": stored["cell.bias"],
+        }
+        given |= {f"{name}.{part}": stored[name][row] for name in NORMS for row, part in enumerate(("weight", "bias"))}
+        for name, value in given.items():
+            state[name].copy_(torch.from_numpy(np.array(value, np.float32)))
+        return network
 
     def values(self) -> dict[str, Array]:
         """The parameters under the names that the model file has."""
