@@ -36,6 +36,7 @@ from asr.train.bfloat16 import has_bfloat16
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
 from asr.train.crf import crf_loss
+from asr.train.muon import make_muon
 from asr.train.phone_lm import PhoneLm
 from asr.train.score_model import score_batches
 from asr.train.targets import LetterTargets, PhonemeTargets, Targets
@@ -430,7 +431,7 @@ def make_optimisers(
     if not matrices:
         return [adamw]
     # Scaled so that its updates are as large as AdamW's: one learning rate serves both.
-    muon = torch.optim.Muon(
+    muon = make_muon(
         matrices, lr=options.learning_rate, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
     return [muon, adamw]
