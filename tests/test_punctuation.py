@@ -259,6 +259,20 @@ def test_training_goes_on_from_a_model(model: Punctuation, text_file: Path, tmp_
         assert prior == model.stored["priors"][at] / 16 if known else np.isnan(prior)
 
 
+def test_shifts_are_for_words_without_pauses(model: Punctuation) -> None:
+    """What is added to the scores counts where the pause after a word is not known, and nowhere else."""
+    comma = np.array([0, 99, 0, 0, 0], np.float32)
+    shifted = Punctuation(model.words, model.forms, {**model.stored, "shifts": comma})
+    for pause_s in (None, 0.2):
+        marks = []
+        for each in (model, shifted):
+            punctuator = Punctuator(each)
+            for word in ("the", "cat", "sat", "on"):
+                punctuator.accept(word, pause_s)
+            marks.append([decision.mark for decision in punctuator.decide(True)])
+        assert marks[1] == ([",", ",", ",", marks[0][3]] if pause_s is None else marks[0])
+
+
 def test_scores_are_balanced() -> None:
     """Marks that a network sets too seldom are set as often as is best, and what is right already stays."""
     rng = np.random.default_rng(4)

@@ -26,7 +26,7 @@ from asr.written.punctuation import (
 )
 
 _SHOWN = 100  # steps from one report to the next
-_BALANCED = 24  # steps' worth of lines that the scores are balanced on
+_BALANCED = 48  # steps' worth of lines that the scores are balanced on
 # How often pauses of each kind follow a word with each mark: in 4,300 places of read training speech as recognised, and
 # as a speaker may do who stops to think.
 READ_PAUSES = np.array([[0.69, 0.27, 0.035, 0.005], [0.10, 0.29, 0.42, 0.19], *[[0.01, 0.02, 0.12, 0.85]] * 2])
@@ -117,24 +117,24 @@ class PunctuationTrainer:
 
         steps.train(o.steps, self.loss, self.share, o.lines * o.length, _SHOWN, tell)
         with steps.averaged():
-            values = self.model.values()
-            shifts = self._balance()
-        values["out.bias"] += shifts
-        report("scores shifted by " + ", ".join(f"{shift:+.1f}" for shift in shifts.tolist()))
-        model = Punctuation.of_parameters(self.table.words, self.table.forms, self.table.stored, values)
+            values, shifts = self.model.values(), self._balance()
+        model = Punctuation.of_parameters(self.table.words, self.table.forms, self.table.stored, values, shifts)
+        report("without pauses, scores are shifted by " + ", ".join(f"{shift:+.1f}" for shift in shifts.tolist()))
         model.save(self.output)
         steps.done()
         return model
 
     def _balance(self) -> np.ndarray:
-        """Shifts of the scores, found on lines of the same texts as the steps'."""
+        """Shifts of the scores where pauses are not known, found on such lines of the texts."""
         scores, marks, capitals = [], [], []
         for step in range(_BALANCED):
             *inputs, at_marks, at_capitals = self._batch(self.options.steps + step)
+            lines = (inputs[-1] == UNKNOWN_PAUSE).any(dim=0)
             with torch.no_grad():
-                scores.append(self.model(*inputs, kernels=self.options.kernels).flatten(0, 1).numpy())
-            marks.append(at_marks.flatten().numpy())
-            capitals.append(at_capitals.flatten().numpy())
+                given = self.model(*(part[:, lines] for part in inputs), kernels=self.options.kernels)
+            scores.append(given.flatten(0, 1).numpy())
+            marks.append(at_marks[:, lines].flatten().numpy())
+            capitals.append(at_capitals[:, lines].flatten().numpy())
         return best_shifts(np.concatenate(scores), np.concatenate(marks), np.concatenate(capitals))
 
     def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:

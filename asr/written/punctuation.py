@@ -45,6 +45,7 @@ MATRICES = ("words", "endings", "window", "cell.input", "cell.memory", "out")
 VECTORS = ("window.bias", "cell.bias", "out.bias", "nothing")  # `nothing` stands where no word follows any more
 NORMS = ("norm", "last_norm")  # (2, units) each, weight and bias
 _WORDS, _FORMS, _PRIORS, _RANKS = "list", "forms", "priors", "ranks"
+SHIFTS = "shifts"  # (OUTPUTS,): added to the scores where nobody knows the pause that follows; older files have none
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -89,12 +90,18 @@ class Punctuation:
 
     @classmethod
     def of_parameters(
-        cls, words: Sequence[str], forms: Mapping[str, str], priors: Array, values: Mapping[str, Array]
+        cls,
+        words: Sequence[str],
+        forms: Mapping[str, str],
+        priors: Array,
+        values: Mapping[str, Array],
+        shifts: Array | None = None,
     ) -> Punctuation:
         """Of words, most frequent first, their int8 priors, and float32 parameters under the names of `MATRICES`,
-        `VECTORS` and `NORMS`."""
+        `VECTORS` and `NORMS`; the shifts are zero if none are given."""
         order = np.array(sorted(range(len(words)), key=words.__getitem__), dtype=np.uint32)
-        stored: dict[str, Array] = {_PRIORS: priors[order].astype(np.int8), _RANKS: order}
+        shifts = np.zeros(OUTPUTS, np.float32) if shifts is None else shifts
+        stored: dict[str, Array] = {_PRIORS: priors[order].astype(np.int8), _RANKS: order, SHIFTS: shifts}
         for name, value in values.items():
             if name in MATRICES:
                 stored[name], stored[f"{name}.peaks"] = quantize_rows(value)
@@ -115,6 +122,7 @@ class Punctuation:
             stored = MappedArrays(path).arrays
             words = WordList.of_lines(_unpack(stored.pop(_WORDS)))
             forms = dict(line.split(" ", 1) for line in _unpack(stored.pop(_FORMS)).decode().splitlines())
+            stored.setdefault(SHIFTS, np.zeros(OUTPUTS, np.float32))
             model = cls(words, forms, stored)
             _check(model)
         except (OSError, ValueError, KeyError, IndexError, zlib.error) as error:
@@ -145,6 +153,7 @@ def _check(model: Punctuation) -> None:
         "cell.bias": (4 * units,),
         "out.bias": (OUTPUTS,),
         "nothing": (width + FEATURES,),
+        SHIFTS: (OUTPUTS,),
         **dict.fromkeys(NORMS, (2, units)),
         _PRIORS: (len(model.words),),
         _RANKS: (len(model.words),),

@@ -22,6 +22,7 @@ from asr.written.punctuation import (
     NO_PRIOR,
     PAUSES_S,
     PRIOR_SCALE,
+    SHIFTS,
     UNKNOWN_PAUSE,
     Punctuation,
     ending_number,
@@ -51,6 +52,7 @@ class Punctuator:
         self._waiting: deque[Array] = deque()  # what is known of words that are not decided yet
         self._first = True  # whether the next word begins an utterance
         self._step = ArrayTable(make_step(model.weights.fields))
+        self._unknown = model.width + 2 + UNKNOWN_PAUSE  # where a word says that the pause before it is not known
 
     def copy(self) -> Punctuator:
         """One that goes on from here by itself."""
@@ -104,5 +106,8 @@ class Punctuator:
         rows += [self._model.stored["nothing"]] * (size - len(rows))
         np.concatenate(rows, out=step.words)
         decide(self._model.weights, self._step)
-        *marks, capital = step.scores.tolist()
+        scores = step.scores
+        if len(self._waiting) > 1 and self._waiting[1][self._unknown]:
+            scores = scores + self._model.stored[SHIFTS]
+        *marks, capital = scores.tolist()
         return Decision(MARKS[marks.index(max(marks))], capital > 0)
