@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Protocol
 
 from asr.lexicon.lexicon import read_lexicon
 from asr.lexicon.phonemes import TOKENS
+from asr.network.shape import FRAME_REDUCTION
 from asr.text.tokens import Tokenizer
+from asr.train.config import Config
 from asr.train.phone_graph import PhoneGraph, Word
 
 
@@ -21,6 +24,18 @@ class Targets(Protocol):
 
     def graph(self, text: str) -> PhoneGraph | None:
         """All ways of saying a text, where there may be several."""
+
+
+def can_be_learned(targets: Targets, text: str, seconds: float, config: Config) -> bool:
+    """Whether an utterance is neither too short nor too long, can be written, and has steps enough for CTC."""
+    tokens = targets.encode(text)
+    if not tokens and text:
+        return False  # with a word that these tokens cannot write; without any, there is nothing to write
+    # CTC needs a step per token and one more between two that are equal.
+    needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
+    step_s = FRAME_REDUCTION * config.features.hop_ms / 1000
+    fits = needed * step_s <= seconds / (1 + config.augment.tempo)
+    return fits and config.data.min_s <= seconds <= config.data.max_s
 
 
 class LetterTargets:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import os
@@ -39,7 +38,7 @@ from asr.train.crf import crf_loss
 from asr.train.muon import make_muon
 from asr.train.phone_lm import PhoneLm
 from asr.train.score_model import score_batches
-from asr.train.targets import LetterTargets, PhonemeTargets, Targets
+from asr.train.targets import LetterTargets, PhonemeTargets, Targets, can_be_learned
 from asr.train.teacher import Student, TeacherRows, distance
 
 _NORMALISATION_UTTERANCES = 400  # enough for a mean and a deviation per mel bin
@@ -308,18 +307,11 @@ class Trainer:
             self.epoch, self.batch = self.epoch + 1, 0
 
     def _usable_utterances(self) -> list[int]:
-        data, fastest = self.config.data, 1 + self.config.augment.tempo
-        step_s = FRAME_REDUCTION * self.config.features.hop_ms / 1000
-        chosen = []
-        for i, utterance in enumerate(self.corpus.utterances):
-            seconds = float(self.corpus.seconds[i])
-            tokens = self.targets.encode(utterance.text)
-            if not tokens and utterance.text:
-                continue  # with a word that these tokens cannot write; without any, there is nothing to write
-            # CTC needs a step per token and one more between two that are equal.
-            needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
-            if data.min_s <= seconds <= data.max_s and needed * step_s <= seconds / fastest:
-                chosen.append(i)
+        chosen = [
+            i
+            for i, utterance in enumerate(self.corpus.utterances)
+            if can_be_learned(self.targets, utterance.text, float(self.corpus.seconds[i]), self.config)
+        ]
         if not chosen:
             raise DataError("no utterance is left to train on: check [data] min_s and max_s, and the transcripts")
         return chosen

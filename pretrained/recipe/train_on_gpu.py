@@ -55,7 +55,7 @@ from asr.train.crf import crf_loss
 from asr.train.crf_cuda import end_to_end, pinned
 from asr.train.phone_graph import PhoneGraph
 from asr.train.phone_lm import PhoneLm
-from asr.train.targets import PhonemeTargets
+from asr.train.targets import PhonemeTargets, can_be_learned
 from asr.train.trainer import make_optimisers, read_tars
 
 CODED = 0.35  # share of the utterances that are also there as MP3
@@ -106,13 +106,7 @@ class Preparer:
         for utterance, blob in zip(utterances, blobs, strict=True):
             samples = decode_samples(blob, utterance.id, config.features.sample_rate_hz)
             seconds = len(samples) / config.features.sample_rate_hz
-            if not config.data.min_s <= seconds <= min(config.data.max_s, LONGEST_S):
-                continue
-            tokens = self.targets.encode(utterance.text)
-            if not tokens and utterance.text:
-                continue  # with a word that the lexicon lacks
-            needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
-            if needed * 0.03 > seconds / (1 + config.augment.tempo):
+            if seconds > LONGEST_S or not can_be_learned(self.targets, utterance.text, seconds, config):
                 continue
             number = coded = len(recordings)
             recordings.append(as_integers(samples))
