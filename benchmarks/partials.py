@@ -39,9 +39,11 @@ def main() -> None:
     parser.add_argument("manifest", type=Path, nargs="?", help="speech to use (default: the tests' clips)")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--beam", type=int, help="hypotheses kept per step; 0 decodes greedily")
+    parser.add_argument("--written", action="store_true", help="the written form, whose words wait for others")
+    parser.add_argument("--model")
     parser.add_argument("--chunks", type=int, nargs="+", default=[20, 100, 250, 500, 1000], metavar="MS")
     options = parser.parse_args()
-    recognizer = asr.load()
+    recognizer = asr.load(options.model)
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     audio, _ = load_speech(options.manifest, 60 * options.minutes)
     print(f"{machine()}; {sum(map(len, audio)) / RATE_HZ:.0f} s of speech, {decoding.method} {decoding.beam}")
@@ -50,7 +52,7 @@ def main() -> None:
     for chunk_ms in options.chunks:
         seen = Seen()
         for samples in audio:
-            watch(recognizer.stream(RATE_HZ, decoding=decoding, written=False), samples, chunk_ms, seen)
+            watch(recognizer.stream(RATE_HZ, decoding=decoding, written=options.written), samples, chunk_ms, seen)
         shown, settled = (1000 * np.percentile(values, [50, 95]) for values in (seen.shown_s, seen.settled_s))
         print(
             f"{chunk_ms:>9}{seen.words:>7}{seen.flicker / seen.words:>9.2f}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import av.audio
@@ -18,6 +18,7 @@ import numpy as np
 
 from asr.errors import AudioError
 
+_JOINED_S = 0.1  # what iterating gives at least, but at the end
 _WANTED = "give a WAV, FLAC, MP3, Ogg, Opus, M4A, WebM or other file with sound in it"
 
 
@@ -56,6 +57,7 @@ class AudioFile:
             self._container.close()
             raise AudioError(f"{self.name}: has no sound track: {_WANTED}")
         self._stream = streams[0]
+        self._damage = ""
         self.sample_rate_hz = int(self._stream.rate or 0)
         self.channels = int(self._stream.codec_context.channels)
         self.duration_s = self._duration()
@@ -74,35 +76,20 @@ class AudioFile:
         return None if self._container.duration is None else self._container.duration / av.time_base
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        to_float = av.AudioResampler(format="fltp")
-        samples, damage = 0, ""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                break
-            except (av.FFmpegError, OSError, EOFError) as error:
-                damage = _reason(error)
-                break
-            try:
-                frames: list[av.AudioFrame | None] = list(packet.decode())
-                if packet.size == 0 and packet.dts is None:
-                    frames.append(None)  # the packet that ends a file: the converter must give up what it holds too
-            except (av.FFmpegError, EOFError) as error:
-                if not isinstance(error, EOFError):
-                    damage = _reason(error)
-                continue  # a broken packet is skipped: what comes after it may be sound
-            for frame in frames:
-                try:
-                    converted = to_float.resample(frame)
-                except (av.FFmpegError, ValueError) as error:
-                    damage = _reason(error)
-                    continue
-                for part in converted:
-                    block = part.to_ndarray()
-                    samples += block.shape[1]
-                    yield block.mean(axis=0, dtype=np.float32) if block.shape[0] > 1 else block[0].copy()
+        # Packets of some codecs hold 20 ms: joined, they cost whoever takes them less.
+        waiting: list[np.ndarray] = []
+        count, samples = 0, 0
+        for block in self._decoded():
+            waiting.append(block)
+            count += len(block)
+            if count >= _JOINED_S * self.sample_rate_hz:
+                yield np.concatenate(waiting)
+                samples += count
+                waiting, count = [], 0
+        if waiting:
+            yield np.concatenate(waiting)
+            samples += count
+        damage = self._damage
         if samples == 0:
             raise AudioError(
                 f"{self.name}: holds no sound that can be decoded{f' ({damage})' if damage else ''}: {_WANTED}"
@@ -119,6 +106,39 @@ class AudioFile:
                 f"{self.name}: cut off: {read_s:.1f} s of {self.duration_s:.1f} s are there and were used. "
                 "Copy it again"
             )
+
+    def _decoded(self) -> Iterator[np.ndarray]:
+        """The sound of each packet. What was wrong with the last that could not be decoded is in `_damage`."""
+        to_float = av.AudioResampler(format="fltp")
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, OSError, EOFError) as error:
+                self._damage = _reason(error)
+                return
+            try:
+                frames: list[av.AudioFrame | None] = list(packet.decode())
+                if packet.size == 0 and packet.dts is None:
+                    frames.append(None)  # the packet that ends a file: the converter must give up what it holds too
+            except (av.FFmpegError, EOFError) as error:
+                if not isinstance(error, EOFError):
+                    self._damage = _reason(error)
+                continue  # a broken packet is skipped: what comes after it may be sound
+            for frame in frames:
+                try:
+                    is_float = frame is not None and frame.format.name == "fltp"
+                    converted = [frame] if is_float else to_float.resample(frame)
+                except (av.FFmpegError, ValueError) as error:
+                    self._damage = _reason(error)
+                    continue
+                for part in converted:
+                    assert part is not None
+                    buffers: Any = part.planes
+                    planes = [np.frombuffer(buffer, np.float32, part.samples) for buffer in buffers]
+                    yield np.stack(planes).mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0].copy()
 
     def close(self) -> None:
         self._container.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from asr.audio.audio_file import AudioFile
 from asr.audio.resample import StreamResampler
@@ -117,7 +118,7 @@ class SampleCache:
         folder.mkdir(parents=True, exist_ok=True)
         samples_path, ends_path = folder / f"{key}.pcm", folder / f"{key}.npy"
         if not ends_path.exists():
-            _decode(utterances, sample_rate_hz, samples_path, ends_path)
+            _decode(source.stem, utterances, sample_rate_hz, samples_path, ends_path)
         self._ends = np.load(ends_path)
         self._samples = np.memmap(samples_path, dtype=np.int16, mode="r") if self._ends[-1] else np.zeros(0, np.int16)
 
@@ -143,11 +144,12 @@ def _fingerprint(source: Path, utterances: list[Utterance]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _decode(utterances: list[Utterance], sample_rate_hz: int, samples_path: Path, ends_path: Path) -> None:
+def _decode(name: str, utterances: list[Utterance], sample_rate_hz: int, samples_path: Path, ends_path: Path) -> None:
     part = samples_path.with_suffix(f".{os.getpid()}.part")
     ends: list[int] = []
     total = 0
-    with part.open("wb") as out, ThreadPoolExecutor() as pool:
+    progress = tqdm(total=len(utterances), desc=f"decoding {name}", unit="", delay=5, mininterval=5, leave=False)
+    with part.open("wb") as out, ThreadPoolExecutor() as pool, progress:
         blobs = _blobs(utterances)
         # A bounded number in flight: the pool's map would read the whole shard into memory.
         while batch := [blob for _, blob in zip(range(64), blobs, strict=False)]:
@@ -156,6 +158,7 @@ def _decode(utterances: list[Utterance], sample_rate_hz: int, samples_path: Path
                 out.write(integers.tobytes())
                 total += len(integers)
                 ends.append(total)
+            progress.update(len(batch))
     # Whole or not at all, and the ends last: another process may be waiting for them.
     part.replace(samples_path)
     with part.open("wb") as file:
