@@ -230,7 +230,7 @@ def products(request):
         python = packed_kernel.products.py_func
         scope = {**python.__globals__, **tiles}
         compiled = njit(_nrt=False)(FunctionType(python.__code__, scope, "products"))
-        empty = np.zeros((1, 1, packed_weights.PANEL, packed_weights.DEPTH), np.int8)
+        empty = packed_weights.pack_matrix(np.zeros((1, 4), np.int8)).weight
         compiled(empty, np.zeros((1, 64), np.int32), np.zeros((1, 4), np.int8), np.zeros((1, 64), np.int32))
         yield compiled
 

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from asr.network.packed_weights import DEPTH, PANEL, has
+from asr.network.packed_weights import DEPTH, PANEL, STRIP, has
 
 _WORD, _BYTE = ir.IntType(32), ir.IntType(8)
 _REGISTERS = 8  # for sums, of AVX2's 16
@@ -125,7 +125,8 @@ def _sum(
         return builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
 
     size = way.lanes * 4  # bytes of a register
-    depth = builder.extract_value(panels.shape, 1)
+    depth = builder.extract_value(panels.shape, 2)
+    line = STRIP * DEPTH  # bytes of a strip's weights for a step
     weights_at = builder.mul(panel, builder.mul(depth, number(PANEL * DEPTH)))
     rows_at = [builder.mul(builder.add(row, number(r)), builder.extract_value(x.strides, 0)) for r in range(rows)]
     begin_at = builder.mul(panel, number(4 * PANEL))
@@ -142,10 +143,12 @@ def _sum(
     k = builder.phi(index)
     k.add_incoming(number(0), before)
     totals = [[builder.phi(way.sums) for _ in vectors] for _ in range(rows)]
-    here = builder.add(weights_at, builder.mul(k, number(PANEL * DEPTH)))
-    weights = [
-        builder.load(place(panels.data, builder.add(here, number(v * size)), way.sums), align=4) for v in vectors
-    ]
+    here = builder.add(weights_at, builder.mul(k, number(line)))
+    strip = builder.mul(depth, number(line))
+    weights = []
+    for v in vectors:
+        within = builder.add(builder.mul(strip, number(v * size // line)), number(v * size % line))
+        weights.append(builder.load(place(panels.data, builder.add(here, within), way.sums), align=4))
     summed = []
     for r in range(rows):
         four = builder.load(place(x.data, builder.add(rows_at[r], builder.mul(k, number(DEPTH))), _WORD), align=1)

@@ -21,6 +21,7 @@ from asr.network.quantized_weights import QuantizedWeights, constant
 
 Array = np.ndarray[Any, Any]
 PANEL = 64  # outputs that are summed at once: enough registers to hide an instruction's latency
+STRIP = 16  # outputs whose weights follow one another: a line of the cache for each step, and lines in their order
 DEPTH = 4  # inputs that are added up at once
 _LLVM_NAMES = {"avx512_vnni": "avx512vnni"}  # of what Linux calls otherwise
 
@@ -28,7 +29,7 @@ _LLVM_NAMES = {"avx512_vnni": "avx512vnni"}  # of what Linux calls otherwise
 class Panels(NamedTuple):
     """Weights ``(outputs, inputs)`` int8 as the instructions read them."""
 
-    weight: Array  # int8 (panels, inputs / DEPTH, PANEL, DEPTH): outputs beyond are zero
+    weight: Array  # int8 (panels, PANEL / STRIP, inputs / DEPTH, STRIP, DEPTH): outputs beyond are zero
     begin: Array  # int32 (panels, PANEL): what VNNI's sums begin at
 
 
@@ -87,6 +88,6 @@ def pack_matrix(weight: Array) -> Panels:
     *layers, outputs, inputs = weight.shape
     padded = np.zeros((*layers, -(-outputs // PANEL) * PANEL, inputs), np.int8)
     padded[..., :outputs, :] = weight
-    panels = padded.reshape(*layers, -1, PANEL, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
+    panels = padded.reshape(*layers, -1, PANEL // STRIP, STRIP, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
     begin = (-128 * padded.sum(axis=-1, dtype=np.int32)).reshape(*layers, -1, PANEL)
     return Panels(np.ascontiguousarray(panels), begin)
