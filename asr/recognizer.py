@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -38,6 +39,7 @@ from asr.written.replacements import Replacement
 
 Precision = Literal["int8", "float32"]
 
+_FAR_BLOCKS = 8  # of a stream that are worked on at once, 0.96 s: more saves nothing more
 SHIPPED = "english"  # name of the model in asr.pretrained
 
 
@@ -306,24 +308,48 @@ class Recognizer:
             raise StreamError("a stream is named twice in one step: name each once")
         if any(stream._recognizer is not self for stream in streams):
             raise StreamError("a stream of another recogniser cannot be advanced by this one: use its own")
-        ready = [stream for stream in streams if stream.ready]
+        blocks = [(stream, stream._take_block()) for stream in streams if stream.ready]
         events: dict[int, list[Event]] = {}
-        blocks = [(stream, stream._take_block()) for stream in ready]
-        heard = [(stream, windows) for stream, windows in blocks if not stream._mute]
+        heard = [(stream, block) for stream, block in blocks if not block.mute]
         if heard:
-            frames = self.fbank(np.stack([windows for _, windows in heard]))
+            frames = self.fbank(np.stack([block.windows for _, block in heard]))
             before = StreamState.stack([stream._state for stream, _ in heard])
             logits, state = self._model(frames, before, any(stream._reads_pieces for stream, _ in heard))
             letters = len(self.bundle.tokenizer)
             log_probs = _log_softmax(logits[:, :, :letters])
-            for i, ((stream, _), own) in enumerate(zip(heard, state.split(), strict=True)):
+            for i, ((stream, block), own) in enumerate(zip(heard, state.split(), strict=True)):
                 stream._state = own
                 rows = _log_softmax(logits[i, :, letters:]) if stream._reads_pieces else log_probs[i]
-                events[id(stream)] = stream._absorb(rows)
-        for stream in ready:
-            if stream._mute:
-                events[id(stream)] = stream._absorb(stream._mute_rows)
+                events[id(stream)] = stream._absorb(block, rows)
+        for stream, block in blocks:
+            if block.mute:
+                events[id(stream)] = stream._absorb(block, stream._mute_rows)
         return [events.get(id(stream), []) for stream in streams]
+
+    def advance_far(self, stream: Stream) -> list[Event]:
+        """Move a stream on by up to a second of what it has: the same events as block by block.
+
+        The weights are read from memory once for all of it, which saves a third of the time where they do not fit the
+        caches.
+        """
+        most = (
+            _FAR_BLOCKS if isinstance(self._model, QuantizedModel) else 1
+        )  # in float32 it would not be to the same bits
+        blocks = [stream._take_block() for _ in range(most) if stream.ready]
+        events: list[Event] = []
+        for mute, group in itertools.groupby(blocks, key=lambda block: block.mute):
+            together = list(group)
+            rows = [stream._mute_rows] * len(together)
+            if not mute:
+                frames = self.fbank(np.stack([block.windows for block in together]))
+                frames = frames.reshape(1, -1, frames.shape[-1])
+                logits, stream._state = self._model(frames, stream._state, stream._reads_pieces)
+                letters = len(self.bundle.tokenizer)
+                read = logits[0, :, letters:] if stream._reads_pieces else logits[0, :, :letters]
+                rows = np.split(_log_softmax(read), len(together))
+            for block, own in zip(together, rows, strict=True):
+                events += stream._absorb(block, own)
+        return events
 
     def initial_state(self) -> StreamState:
         """What the network knows at the beginning of a stream."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,6 +36,15 @@ class StreamError(AsrError):
     """A stream was used after its end, or by two callers at once."""
 
 
+class Block(NamedTuple):
+    """What the network works on at a time."""
+
+    windows: np.ndarray  # (BLOCK_FRAMES, window_samples)
+    number: int  # of the stream's blocks, from 1 on
+    mute: bool  # whether it and those before hold so little that the network need not hear it
+    last: bool  # whether the stream ends with it
+
+
 class Engine(Protocol):
     """What a stream asks of its recogniser, `asr.recognizer.Recognizer`."""
 
@@ -47,7 +56,7 @@ class Engine(Protocol):
 
     def initial_state(self) -> StreamState: ...
 
-    def advance(self, streams: Sequence[Stream]) -> list[list[Event]]: ...
+    def advance_far(self, stream: Stream) -> list[Event]: ...
 
 
 class Stream:
@@ -191,7 +200,7 @@ class Stream:
     def _drain(self) -> list[Event]:
         events: list[Event] = []
         while self.ready:
-            events += self._recognizer.advance([self])[0]
+            events += self._recognizer.advance_far(self)
         return events
 
     @property
@@ -199,21 +208,16 @@ class Stream:
         """When the utterance began, from the start of the stream."""
         return max(0.0, self._utterance_step * self._step_s - self._put_in_s)
 
-    @property
-    def _mute(self) -> bool:
-        """Whether the last block taken, and those before it, hold so little that the network need not hear it.
-
-        The network knows silence as faint noise. In none at all, as a mute button sends, it would drift:
-        its running mean of the input goes to the floor, and after half a minute a word may come of nothing.
-        """
-        return self._still_blocks > _MUTE_BLOCKS
-
-    def _take_block(self) -> np.ndarray:
+    def _take_block(self) -> Block:
         self._blocks += 1
         self._still_blocks = self._still_blocks + 1 if self._fbank.spread <= _MUTE_SPREAD else 0
-        return self._fbank.take_windows()
+        # The network knows silence as faint noise. In none at all, as a mute button sends, it would drift: its running
+        # mean of the input goes to the floor, and after half a minute a word may come of nothing.
+        mute = self._still_blocks > _MUTE_BLOCKS
+        windows = self._fbank.take_windows()
+        return Block(windows, self._blocks, mute, self._finished and not self.ready)
 
-    def _absorb(self, log_probs: np.ndarray) -> list[Event]:
+    def _absorb(self, block: Block, log_probs: np.ndarray) -> list[Event]:
         """Decode one block, ``(steps, tokens)``, and return what it brings."""
         rows = log_probs[self._warming :]
         self._warming = max(0, self._warming - len(log_probs))
@@ -221,13 +225,12 @@ class Stream:
         self._steps += len(rows)
         events: list[Event] = []
         reading = self._decoder.best()
-        last = self._finished and not self.ready
         silence_s = self._decoder.trailing_blanks() * self._step_s
         length_s = (self._steps - self._utterance_step) * self._step_s
         rule = find_endpoint(self._rules, bool(reading.words), silence_s, length_s)
-        flush = bool(self._flushes) and self._flushes[0][0] == self._blocks
-        if last or flush or rule is not None:
-            final = self._final("end" if last else "flush" if flush or rule is None else rule.reason)
+        flush = bool(self._flushes) and self._flushes[0][0] == block.number
+        if block.last or flush or rule is not None:
+            final = self._final("end" if block.last else "flush" if flush or rule is None else rule.reason)
             if final.text:
                 events.append(final)
             if flush:

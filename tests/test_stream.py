@@ -278,6 +278,24 @@ def test_a_mute_stream_does_not_hold_up_others(recognizer, clips) -> None:
     assert got == [events_of(recognizer, speech), events_of(recognizer, mute)]
 
 
+def test_far_at_once_and_block_by_block_are_the_same(recognizer, clips) -> None:
+    """What waits for a stream, a flush and two seconds of nothing within it, gives the events that `advance` gives."""
+    far, near = (recognizer.stream(16_000) for _ in range(2))
+    got: list[list[asr.Event]] = [[], []]
+    for stream in (far, near):
+        stream.push(clips[0].samples[:40_000])
+        stream.push_flush()
+        stream.push(np.concatenate([clips[0].samples[40_000:], np.zeros(32_000, np.float32), clips[1].samples]))
+    for ends in (False, True):
+        got[0] += far.finish() if ends else far.accept(b"")
+        if ends:
+            near.end()
+        while near.ready:
+            got[1] += recognizer.advance([near])[0]
+    assert got[0] == got[1]
+    assert [event.reason for event in got[0] if isinstance(event, Final)][:2] == ["flush", "silence"]
+
+
 def test_the_first_and_last_word_are_kept(recognizer, clips) -> None:
     """In a recording that starts and stops with its words, words are found up to both of its ends."""
     for clip in clips:

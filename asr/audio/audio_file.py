@@ -18,7 +18,9 @@ import numpy as np
 
 from asr.errors import AudioError
 
-_JOINED_S = 0.1  # what iterating gives at least, but at the end
+# What iterating gives at least, but at the end: of what may be live, so much as is soon there; of a whole file more,
+# which recognition then takes in one.
+_LIVE_JOINED_S, _JOINED_S = 0.1, 1.0
 _WANTED = "give a WAV, FLAC, MP3, Ogg, Opus, M4A, WebM or other file with sound in it"
 
 
@@ -79,10 +81,11 @@ class AudioFile:
         # Packets of some codecs hold 20 ms: joined, they cost whoever takes them less.
         waiting: list[np.ndarray] = []
         count, samples = 0, 0
+        joined = (_JOINED_S if self._seekable else _LIVE_JOINED_S) * self.sample_rate_hz
         for block in self._decoded():
             waiting.append(block)
             count += len(block)
-            if count >= _JOINED_S * self.sample_rate_hz:
+            if count >= joined:
                 yield np.concatenate(waiting)
                 samples += count
                 waiting, count = [], 0
