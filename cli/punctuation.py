@@ -35,7 +35,7 @@ def add_arguments(commands: Any) -> None:
         "--start", type=Path, metavar="MODEL", help="go on from this punctuation.safetensors, on text of your own say"
     )
     train.add_argument(
-        "--lookahead", type=int, metavar="N", help="words after each that are read first (default: the start's, or 6)"
+        "--lookahead", type=int, metavar="N", help="words after each that are read first (default: the start's, or 4)"
     )
     train.add_argument(
         "--most-words", type=int, default=20_000_000, metavar="N", help="read of each text (default: 20000000)"

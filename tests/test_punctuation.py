@@ -305,7 +305,7 @@ def test_the_command_trains_and_measures(text_file: Path, tmp_path: Path, capsys
     empty = tmp_path / "empty.txt"
     empty.write_text("Too short.\n")
     assert main(["punctuation", "train", str(out), str(empty)]) == 1
-    assert "no text has more than 70 words" in capsys.readouterr().err
+    assert "no text has more than 68 words" in capsys.readouterr().err
 
 
 def test_damaged_files_are_told(model: Punctuation, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class PunctuationOptions:
     endings: int = 4_096  # vectors of words' last letters
     width: int = 64  # of these vectors: most of the file
     units: int = 288  # of the LSTM; a native kernel needs a multiple of 32
-    lookahead: int = 6  # words after each that are read before it is decided: text settles so much later
+    lookahead: int = 4  # words after each that are read before it is decided: text settles so much later
     lines: int = 128  # texts in a step
     length: int = 64  # words of each
     steps: int = 5_000  # in all; the learning rate falls to zero at the last
