@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -140,29 +141,11 @@ class Decoding:
             failure = error
         except Exception as error:
             failure = RuntimeError(f"decoding failed: {error!r}")
-        self._pipe.dismiss()
-        self._loop.call_soon_threadsafe(self._done, failure)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
+            self._pipe.dismiss()
+            self._loop.call_soon_threadsafe(self._done, failure)
 
     def _decode(self, source: BinaryIO) -> None:
-        with AudioFile(source) as audio:
-            for block in _blocks(audio, round(audio.sample_rate_hz * _BLOCK_S)):
+        with AudioFile(source, _BLOCK_S) as audio:
+            for block in audio:
                 self._take(block, audio.sample_rate_hz)
-
-
-def _blocks(audio: AudioFile, samples: int) -> Iterator[np.ndarray]:
-    """The same sound in blocks of at least so many samples, and one that may be shorter."""
-    parts: list[np.ndarray] = []
-    held = 0
-    try:
-        for part in audio:
-            parts.append(part)
-            held += len(part)
-            if held >= samples:
-                yield np.concatenate(parts)
-                parts, held = [], 0
-    except AsrError:
-        if parts:  # what comes before the damage is used
-            yield np.concatenate(parts)
-        raise
-    if parts:
-        yield np.concatenate(parts)

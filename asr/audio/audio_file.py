@@ -18,9 +18,7 @@ import numpy as np
 
 from asr.errors import AudioError
 
-# What iterating gives at least, but at the end: of what may be live, so much as is soon there; of a whole file more,
-# which recognition then takes in one.
-_LIVE_JOINED_S, _JOINED_S = 0.1, 1.0
+_LIVE_S, _WHOLE_S = 0.1, 1.0  # of sound in a block: so much as is soon there, or as recognition takes in one
 _WANTED = "give a WAV, FLAC, MP3, Ogg, Opus, M4A, WebM or other file with sound in it"
 
 
@@ -35,9 +33,14 @@ class AudioFile:
     can keep what came before.
     """
 
-    def __init__(self, source: str | Path | BinaryIO) -> None:
+    def __init__(self, source: str | Path | BinaryIO, least_s: float | None = None) -> None:
+        """Args:
+        source: a path, or an open binary file.
+        least_s: of sound in each block but the last, in seconds; by default a second, and of what may be live a tenth.
+        """
         self.name = str(source) if isinstance(source, (str, Path)) else getattr(source, "name", "the stream")
         self._seekable = isinstance(source, (str, Path)) or source.seekable()
+        self._least_s = least_s if least_s is not None else _WHOLE_S if self._seekable else _LIVE_S
         if isinstance(source, (str, Path)):
             path = Path(source)
             if not path.exists():
@@ -81,11 +84,10 @@ class AudioFile:
         # Packets of some codecs hold 20 ms: joined, they cost whoever takes them less.
         waiting: list[np.ndarray] = []
         count, samples = 0, 0
-        joined = (_JOINED_S if self._seekable else _LIVE_JOINED_S) * self.sample_rate_hz
         for block in self._decoded():
             waiting.append(block)
             count += len(block)
-            if count >= joined:
+            if count >= self._least_s * self.sample_rate_hz:
                 yield np.concatenate(waiting)
                 samples += count
                 waiting, count = [], 0
