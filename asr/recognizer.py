@@ -146,6 +146,7 @@ class Recognizer:
         hot_words: Iterable[HotWord | str] = (),
         written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
+        partials: bool = True,
     ) -> Stream:
         """Open a stream.
 
@@ -159,6 +160,7 @@ class Recognizer:
             written: whether events have the written form (*It was $25.*), or which parts of it, see docs/written.md;
                 `Final.spoken` is as heard.
             replacements: what else to write otherwise; they hold without ``written`` too.
+            partials: whether there are events while an utterance goes on. Without them the finals are the same, for less.
         """
         decoding = decoding if decoding is not None else self.bundle.decoding
         decoder, tokenizer = self.make_decoder(decoding), self.tokenizer(decoding.method)
@@ -172,6 +174,7 @@ class Recognizer:
             tokenizer,
             decoding.alternatives,
             make_writer(written, replacements, self.bundle.punctuation),
+            partials,
         )
         stream.set_hot_words(hot_words)
         return stream
@@ -229,7 +232,7 @@ class Recognizer:
         """
         finals: list[Final] = []
         duration_s = 0.0
-        events = self.transcribe_events(source, rules, decoding, hot_words, None, written, replacements)
+        events = self.transcribe_events(source, rules, decoding, hot_words, None, written, replacements, partials=False)
         for event, read_s in events:
             duration_s = read_s
             if isinstance(event, Final):
@@ -245,6 +248,7 @@ class Recognizer:
         progress: Callable[[float, float | None], None] | None = None,
         written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
+        partials: bool = True,
     ) -> Iterator[tuple[Event | None, float]]:
         """Transcribe a file in constant memory, giving events as they come, each with the seconds read so far.
 
@@ -260,6 +264,7 @@ class Recognizer:
                 hot_words=hot_words,
                 written=written,
                 replacements=replacements,
+                partials=partials,
             )
             failure: AsrError | None = None
             try:

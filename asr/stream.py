@@ -86,6 +86,7 @@ class Stream:
         tokenizer: Tokenizer,
         alternatives: int,
         written: Writer | None = None,
+        partials: bool = True,
     ) -> None:
         bundle = recognizer.bundle
         self._recognizer = recognizer
@@ -103,6 +104,7 @@ class Stream:
         self._decoder = decoder
         self._alternatives = alternatives
         self._written = written
+        self._partials = partials
         self._samples = 0  # at the model's rate, of real audio
         self._end_s = math.inf  # of the stream, once it is known
         self._warming = bundle.shape.delay  # outputs still to drop
@@ -238,6 +240,8 @@ class Stream:
             self._decoder.reset()
             self._utterance_step = self._steps
             self._heard = self._shown = Partial("", (), 0)
+            return events
+        if not self._partials:
             return events
         text, stable = reading.text, self._decoder.stable_chars()
         if (text, stable) != (self._heard.text, self._heard.stable_chars):

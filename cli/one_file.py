@@ -90,6 +90,7 @@ class Transcriber:
                 progress=progress,
                 written=wish.written,
                 replacements=wish.replacements,
+                partials=False,
             ):
                 if isinstance(event, Final):
                     finals.append(event)

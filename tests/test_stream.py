@@ -296,6 +296,14 @@ def test_far_at_once_and_block_by_block_are_the_same(recognizer, clips) -> None:
     assert [event.reason for event in got[0] if isinstance(event, Final)][:2] == ["flush", "silence"]
 
 
+def test_without_partials_the_finals_are_the_same(recognizer, speech) -> None:
+    """A stream that is asked for none gives the finals that it gives otherwise, and nothing else."""
+    stream = recognizer.stream(16_000, partials=False)
+    finals = [event for at in range(0, len(speech), 3_000) for event in stream.accept(speech[at : at + 3_000])]
+    finals += stream.finish()
+    assert finals == [event for event in events_of(recognizer, speech) if isinstance(event, Final)]
+
+
 def test_the_first_and_last_word_are_kept(recognizer, clips) -> None:
     """In a recording that starts and stops with its words, words are found up to both of its ends."""
     for clip in clips:
