@@ -160,7 +160,7 @@ class Recognizer:
             written: whether events have the written form (*It was $25.*), or which parts of it, see docs/written.md;
                 `Final.spoken` is as heard.
             replacements: what else to write otherwise; they hold without ``written`` too.
-            partials: whether there are events while an utterance goes on. Without them the finals are the same, for less.
+            partials: whether events come while an utterance goes on; without them the finals are the same, for less.
         """
         decoding = decoding if decoding is not None else self.bundle.decoding
         decoder, tokenizer = self.make_decoder(decoding), self.tokenizer(decoding.method)
