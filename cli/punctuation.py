@@ -75,8 +75,11 @@ def run_train(options: argparse.Namespace) -> int:
     from asr.written.punctuation import Punctuation
 
     start = Punctuation.load(options.start) if options.start else None
-    lookahead = options.lookahead or (start.lookahead if start else PunctuationOptions.lookahead)
-    peak = options.learning_rate or PunctuationOptions.learning_rate / (2 if start else 1)
+    lookahead, peak = options.lookahead, options.learning_rate
+    if lookahead is None:
+        lookahead = start.lookahead if start else PunctuationOptions.lookahead
+    if peak is None:
+        peak = PunctuationOptions.learning_rate / (2 if start else 1)
     settings = PunctuationOptions(steps=options.steps, kernels=options.kernels, lookahead=lookahead, learning_rate=peak)
     reader, report = MarkedTextReader(), timed_report()
     texts = []

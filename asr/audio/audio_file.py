@@ -134,7 +134,7 @@ class AudioFile:
                 continue  # a broken packet is skipped: what comes after it may be sound
             for frame in frames:
                 try:
-                    is_float = frame is not None and frame.format.name == "fltp"
+                    is_float = frame is not None and frame.format.name == "fltp"  # as most decoders give it
                     converted = [frame] if is_float else to_float.resample(frame)
                 except (av.FFmpegError, ValueError) as error:
                     self._damage = _reason(error)
@@ -143,7 +143,7 @@ class AudioFile:
                     assert part is not None
                     buffers: Any = part.planes
                     planes = [np.frombuffer(buffer, np.float32, part.samples) for buffer in buffers]
-                    yield np.stack(planes).mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0].copy()
+                    yield np.stack(planes).mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0]
 
     def close(self) -> None:
         self._container.close()

@@ -42,7 +42,7 @@ class AveragedRun:
         named = dict(model.named_parameters())
         chosen = [named.pop(name) for name in matrices]
         self._optimisers: list[torch.optim.Optimizer] = [
-            make_muon(chosen, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            make_muon(chosen, lr=learning_rate, weight_decay=0.01),
             torch.optim.AdamW(list(named.values()), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
         self._checkpoint = output.with_name(output.name + ".checkpoint.pt")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -148,7 +149,8 @@ def _decode(name: str, utterances: list[Utterance], sample_rate_hz: int, samples
     part = samples_path.with_suffix(f".{os.getpid()}.part")
     ends: list[int] = []
     total = 0
-    progress = tqdm(total=len(utterances), desc=f"decoding {name}", unit="", delay=5, mininterval=5, leave=False)
+    quiet = not sys.stderr.isatty()
+    progress = tqdm(total=len(utterances), desc=f"decoding {name}", unit="", delay=5, disable=quiet, leave=False)
     with part.open("wb") as out, ThreadPoolExecutor() as pool, progress:
         blobs = _blobs(utterances)
         # A bounded number in flight: the pool's map would read the whole shard into memory.

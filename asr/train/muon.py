@@ -15,15 +15,20 @@ from torch import Tensor
 
 from asr.train.bfloat16 import has_bfloat16
 
+_SCALING = "match_rms_adamw"
+
 
 def make_muon(parameters: Sequence[Tensor], **options: Any) -> torch.optim.Muon:
-    """`torch.optim.Muon`, or the one here for parameters on a processor that needs it."""
+    """`torch.optim.Muon`, or the one here for parameters on a processor that needs it.
+
+    Scaled so that its updates are as large as AdamW's: one learning rate serves both.
+    """
     slow = any(not has_bfloat16(parameter.device) for parameter in parameters)
-    return (FloatMuon if slow else torch.optim.Muon)(parameters, **options)
+    return (FloatMuon if slow else torch.optim.Muon)(parameters, adjust_lr_fn=_SCALING, **options)
 
 
 class FloatMuon(torch.optim.Muon):
-    """Muon in float32. Takes ``adjust_lr_fn="match_rms_adamw"`` alone."""
+    """Muon in float32, its updates scaled as `_SCALING` says."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -92,11 +92,9 @@ class PunctuationTrainer:
         self.texts = [text for text, _ in texts]
         shares = np.array([share for _, share in texts])
         self.shares = shares / shares.sum()
-        counts = np.zeros(len(forms.words))
-        for text in self.texts:
-            counts += np.bincount(text.words, minlength=len(forms.words))
         torch.manual_seed(options.seed)
         if start is None:
+            counts = np.sum([np.bincount(text.words, minlength=len(forms.words)) for text in self.texts], axis=0)
             self.table = WordTable.counted(forms, counts, options.words, options.listed, options.endings)
             vectors = min(options.words, len(self.table.words))
             self.model = PunctuationNetwork(vectors, options.endings, options.width, options.units, options.lookahead)

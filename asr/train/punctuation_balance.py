@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from asr.train.marked_text import CAPITAL, SMALL
+from asr.train.punctuation_score import Hits
 from asr.written.punctuation import MARKS, OUTPUTS
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +23,7 @@ _ROUNDS = 3  # over the marks: where one is set another is not
 
 def f1(is_set: Array, here: Array) -> float:
     """Of places where something was set and where it belongs, both bool."""
-    return 2.0 * float((is_set & here).sum()) / max(1.0, float(is_set.sum() + here.sum()))
+    return Hits(int((is_set & here).sum()), int(here.sum()), int(is_set.sum())).f1
 
 
 def best_shifts(scores: Array, marks: Array, capitals: Array) -> Array:

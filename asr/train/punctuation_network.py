@@ -19,6 +19,20 @@ from asr.written.punctuation import FEATURES, MATRICES, NEW_UTTERANCE, NORMS, OU
 Array = np.ndarray[Any, Any]
 
 
+# What the parameters are called in the model file, but for the cell's two biases, which are one there, and the norms.
+_STORED = {
+    "words": "words",
+    "endings": "endings",
+    "nothing": "nothing",
+    "window.weight": "window",
+    "window.bias": "window.bias",
+    "cell.weight_ih_l0": "cell.input",
+    "cell.weight_hh_l0": "cell.memory",
+    "out.weight": "out",
+    "out.bias": "out.bias",
+}
+
+
 class PunctuationNetwork(nn.Module):
     """One LSTM layer over windows of words.
 
@@ -87,35 +101,24 @@ class PunctuationNetwork(nn.Module):
         """
         if lookahead < model.lookahead:
             raise ConfigError(f"the model reads {model.lookahead} words ahead: so many at least are to be read")
-        stored = model.stored
-        network = cls(len(stored["words"]), len(stored["endings"]), model.width, model.units, lookahead)
-        values = {name: stored[name] * (stored[f"{name}.peaks"] / PEAK)[:, None] for name in MATRICES}
+        network = cls(len(model.stored["words"]), len(model.stored["endings"]), model.width, model.units, lookahead)
+        values = {name: np.array(value, np.float32) for name, value in model.stored.items()}
+        for name in MATRICES:
+            values[name] *= (values[f"{name}.peaks"] / PEAK)[:, None]
+        given = {own: values[name] for own, name in _STORED.items()}
+        given |= {f"{name}.{part}": values[name][row] for name in NORMS for row, part in enumerate(("weight", "bias"))}
+        given["cell.bias_ih_l0"] = values["cell.bias"]
         state = network.state_dict()
         state["window.weight"].zero_()
-        state["window.weight"][:, : values["window"].shape[1]] = torch.from_numpy(values["window"])
+        state["window.weight"][:, : values["window"].shape[1]] = torch.from_numpy(given.pop("window.weight"))
         state["cell.bias_hh_l0"].zero_()
-        given = {
-            "words": values["words"],
-            "endings": values["endings"],
-            "nothing": stored["nothing"],
-            "window.bias": stored["window.bias"],
-            "out.weight": values["out"],
-            "out.bias": stored["out.bias"],
-            "cell.weight_ih_l0": values["cell.input"],
-            "cell.weight_hh_l0": values["cell.memory"],
-            "cell.bias_ih_l0": stored["cell.bias"],
-        }
-        given |= {f"{name}.{part}": stored[name][row] for name in NORMS for row, part in enumerate(("weight", "bias"))}
         for name, value in given.items():
-            state[name].copy_(torch.from_numpy(np.array(value, np.float32)))
+            state[name].copy_(torch.from_numpy(value))
         return network
 
     def values(self) -> dict[str, Array]:
         """The parameters under the names that the model file has."""
         arrays = {name: value.detach().float().numpy().copy() for name, value in self.state_dict().items()}
-        values = {name: arrays[name] for name in ("words", "endings", "nothing")}
-        for name in ("window", "out"):
-            values |= {name: arrays[f"{name}.weight"], f"{name}.bias": arrays[f"{name}.bias"]}
-        values |= {"cell.input": arrays["cell.weight_ih_l0"], "cell.memory": arrays["cell.weight_hh_l0"]}
+        values = {name: arrays[own] for own, name in _STORED.items()}
         values["cell.bias"] = arrays["cell.bias_ih_l0"] + arrays["cell.bias_hh_l0"]
         return values | {name: np.stack([arrays[f"{name}.weight"], arrays[f"{name}.bias"]]) for name in NORMS}

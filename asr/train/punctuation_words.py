@@ -72,7 +72,7 @@ class WordTable:
         vectors = min(vectors, len(words))
         ranks = {word: rank for rank, word in enumerate(words)}
         at = np.array([ranks.get(word, -1) for word in forms.words], dtype=np.int64)
-        known = (at >= 0) & (stored[at] != NO_PRIOR) if len(stored) else np.zeros(len(at), bool)
+        known = (at >= 0) & (stored[at] != NO_PRIOR)
         return cls(
             words,
             stored,

@@ -422,11 +422,7 @@ def make_optimisers(
     )
     if not matrices:
         return [adamw]
-    # Scaled so that its updates are as large as AdamW's: one learning rate serves both.
-    muon = make_muon(
-        matrices, lr=options.learning_rate, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return [muon, adamw]
+    return [make_muon(matrices, lr=options.learning_rate, weight_decay=options.weight_decay), adamw]
 
 
 def _tokens(batch: Batch) -> int:
