@@ -189,13 +189,16 @@ def _call_network(packed: bool) -> None:
 
 def _call_punctuation() -> None:
     from asr.array_table import ArrayTable
+    from asr.lm import LanguageModel
     from asr.network.quantized_weights import Linear, Norm, constant
     from asr.written.punctuation_kernel import MarkWeights, decide, make_step
+    from asr.written.sentence_hints import HINTS, WORDS_READ, hint_word
 
     vector = np.zeros(8, np.float32)
     linear, norm = Linear(np.zeros((8, 8), np.int8), vector, vector), Norm(vector, vector)
     weights = constant(MarkWeights(linear, linear, linear, linear, norm, norm))
     decide(ArrayTable(weights), ArrayTable(make_step(weights)))
+    hint_word(ArrayTable(LanguageModel.empty().arrays), np.zeros(WORDS_READ, np.int64), np.zeros(HINTS, np.float32))
 
 
 def main() -> None:

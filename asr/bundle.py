@@ -99,7 +99,7 @@ def load_bundle(path: Path) -> Bundle:
         raise ModelError(f"{path} has {LEXICON_FILE}, but its tokens.txt does not list the phonemes. {_AGAIN}")
     g2p = GraphemeToPhoneme.load(path / G2P_FILE) if (path / G2P_FILE).exists() else None
     second_lm = SecondLm.load(path / SECOND_LM_FILE) if (path / SECOND_LM_FILE).exists() else None
-    punctuation = Punctuation.load(path / PUNCTUATION_FILE) if (path / PUNCTUATION_FILE).exists() else None
+    punctuation = Punctuation.load(path / PUNCTUATION_FILE, lm) if (path / PUNCTUATION_FILE).exists() else None
     return Bundle(
         shape=options,
         weights=weights,

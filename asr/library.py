@@ -29,7 +29,7 @@ SOURCES = (
     *(f"search/{name}.py" for name in ("lexicon_tree", "ranking", "second_kernel", "second_lm")),
     *(f"search/word_{name}.py" for name in ("chances", "choice", "growth", "reading", "search", "settling")),
     *(f"search/word_{name}.py" for name in ("state", "table", "weighing")),
-    "written/punctuation_kernel.py",
+    *("written/punctuation_kernel.py", "written/sentence_hints.py"),
 )
 
 

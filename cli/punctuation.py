@@ -38,6 +38,13 @@ def add_arguments(commands: Any) -> None:
         "--lookahead", type=int, metavar="N", help="words after each that are read first (default: the start's, or 4)"
     )
     train.add_argument(
+        "--lm",
+        type=Path,
+        metavar="FILE",
+        help="the lm.safetensors that will lie beside the model: it gives hints where sentences end",
+    )
+    train.add_argument("--layers", type=int, metavar="N", help="LSTMs (default: the start's, or 2)")
+    train.add_argument(
         "--most-words", type=int, default=20_000_000, metavar="N", help="read of each text (default: 20000000)"
     )
     train.add_argument(
@@ -59,6 +66,9 @@ def add_arguments(commands: Any) -> None:
         description="Set marks and capitals on a text's words, and compare them with the text's own.",
     )
     score.add_argument("model", type=Path, metavar="MODEL", help="a punctuation.safetensors")
+    score.add_argument(
+        "--lm", type=Path, metavar="FILE", help="its language model (default: lm.safetensors beside the model)"
+    )
     score.add_argument("text", nargs="+", type=Path, metavar="TEXT", help="text files that it was not trained on")
     score.add_argument("--most-words", type=int, default=50_000, metavar="N", help="read of each text (default: 50000)")
     score.add_argument(
@@ -70,17 +80,25 @@ def add_arguments(commands: Any) -> None:
 def run_train(options: argparse.Namespace) -> int:
     """Train a model and write it."""
     from asr.errors import ConfigError
+    from asr.lm import LanguageModel
     from asr.train.marked_text import TRAINED, MarkedTextReader
     from asr.train.punctuation import PunctuationOptions, PunctuationTrainer, shared
     from asr.written.punctuation import Punctuation
 
-    start = Punctuation.load(options.start) if options.start else None
+    lm = LanguageModel.load(options.lm) if options.lm else None
+    start = Punctuation.load(options.start, lm) if options.start else None
     lookahead, peak = options.lookahead, options.learning_rate
     if lookahead is None:
         lookahead = start.lookahead if start else PunctuationOptions.lookahead
     if peak is None:
         peak = PunctuationOptions.learning_rate / (2 if start else 1)
-    settings = PunctuationOptions(steps=options.steps, kernels=options.kernels, lookahead=lookahead, learning_rate=peak)
+    settings = PunctuationOptions(
+        steps=options.steps,
+        kernels=options.kernels,
+        lookahead=lookahead,
+        layers=options.layers or (start.layers if start else PunctuationOptions.layers),
+        learning_rate=peak,
+    )
     reader, report = MarkedTextReader(), timed_report()
     texts = []
     for argument in options.text:
@@ -92,18 +110,21 @@ def run_train(options: argparse.Namespace) -> int:
         text = reader.read(Path(name if equals else argument), options.most_words, TRAINED)
         report(f"{name or argument}: {len(text.words):,} words")
         texts.append((text, given))
-    PunctuationTrainer(options.output, shared(texts), reader.forms, settings, start).run(report)
+    PunctuationTrainer(options.output, shared(texts), reader.forms, settings, start, lm).run(report)
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
 def run_score(options: argparse.Namespace) -> int:
     """Measure a model on each text."""
+    from asr.bundle import LM_FILE
+    from asr.lm import LanguageModel
     from asr.train.marked_text import HELD_OUT, MarkedTextReader
     from asr.train.punctuation_score import score_text
     from asr.written.punctuation import Punctuation
 
-    model = Punctuation.load(options.model)
+    path = options.lm or options.model.with_name(LM_FILE)
+    model = Punctuation.load(options.model, LanguageModel.load(path) if path.exists() else None)
     for path in options.text:
         reader = MarkedTextReader()
         text = reader.read(path, options.most_words, HELD_OUT if options.held_out else None)

@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asr
+from asr.array_table import ArrayTable
 from asr.errors import ConfigError, ModelError
 from asr.events import Final, Partial, Word
+from asr.lm import LanguageModel
+from asr.lm.build import BuildOptions, build_from_text
 from asr.train.marked_text import CAPITAL, COMMA, NONE, QUESTION, SMALL, STOP, UNSAID, MarkedTextReader
 from asr.train.punctuation import PunctuationOptions, PunctuationTrainer
 from asr.train.punctuation_balance import best_shifts, f1
@@ -25,6 +28,7 @@ from asr.written.form import WrittenForm
 from asr.written.punctuation import NEW_UTTERANCE, NO_PRIOR, UNKNOWN_PAUSE, Punctuation, ending_number
 from asr.written.punctuator import Decision, Punctuator, pause_kind
 from asr.written.replacements import Replacement
+from asr.written.sentence_hints import HINTS, hint_lines
 from asr.written.writer import Writer, write_text
 
 WORDS = ["the", "cat", "sat", "on", "mat", "you", "is", "it", "red", "nasa", "bob", "where", "i", "i'm"]
@@ -35,19 +39,27 @@ SENTENCES = [
     "On the mat sat Bob.",
     "You NASA is red.",
 ]
-OPTIONS = PunctuationOptions(words=12, endings=16, width=8, units=32, lookahead=2, lines=8, length=12, steps=400)
+OPTIONS = PunctuationOptions(
+    words=12, endings=16, width=8, units=32, layers=1, lookahead=2, lines=8, length=12, steps=400
+)
 
 
 @pytest.fixture(scope="module")
-def model() -> Punctuation:
+def lm(text_file: Path) -> LanguageModel:
+    return build_from_text([text_file], BuildOptions(), lambda _: None)[0]
+
+
+@pytest.fixture(scope="module", params=["one layer", "two layers and hints"])
+def model(request: pytest.FixtureRequest, lm: LanguageModel) -> Punctuation:
     """One with random weights, so that it decides this and that."""
     torch.manual_seed(2)
-    network = PunctuationNetwork(12, 16, 8, 32, 2).eval()
+    hinted = request.param != "one layer"
+    network = PunctuationNetwork(12, 16, 8, 32, 2, 1 + hinted, HINTS * hinted).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.4)
     priors = np.array([NO_PRIOR, *range(-60, 70, 10)], dtype=np.int8)[: len(WORDS)]
-    return Punctuation.of_parameters(WORDS, {"nasa": "NASA"}, priors, network.values())
+    return Punctuation.of_parameters(WORDS, {"nasa": "NASA"}, priors, network.values(), lm=lm if hinted else None)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +110,13 @@ def test_what_runs_is_what_was_trained(model: Punctuation, spoken: list[list[str
         numbers[at] = 12 if place is None else min(WORDS.index(word), 12)
         if place is not None and model.stored["priors"][place] != NO_PRIOR:
             priors[at] = model.stored["priors"][place] / 16
-    inputs = (torch.from_numpy(part)[:, None] for part in (numbers, endings, priors, pauses))
+    parts = [numbers, endings, priors, pauses]
+    if model.lm is not None:
+        hints = np.zeros((size, 1, HINTS), np.float32)
+        known = np.array([model.lm.ids.get(word, 0) for word in [*words, "", ""]])[:, None]
+        hint_lines(model.lm_table, known, np.ones_like(known, bool), hints)
+        parts.append(hints[:, 0])
+    inputs = (torch.from_numpy(part)[:, None] for part in parts)
     with torch.no_grad():
         scores = PunctuationNetwork.of_model(model, 2).eval()(*inputs)[:, 0].numpy()
     assert len(decided) == len(words)
@@ -108,6 +126,26 @@ def test_what_runs_is_what_was_trained(model: Punctuation, spoken: list[list[str
     for one, score in zip(decided, punctuator.scores, strict=True):
         assert one.mark == ("", ",", ".", "?")[score[:4].argmax()]
         assert one.capital == (score[4] > 0)
+
+
+@given(st.lists(st.sampled_from([*WORDS, "unseen"]), min_size=1, max_size=9), st.data())
+def test_hints_are_what_the_language_model_says(lm: LanguageModel, words: list[str], data: st.DataObject) -> None:
+    """A hint compares how likely a word is with a sentence's end before it, or one word earlier, and without."""
+    follows = [False, *(data.draw(st.booleans()) for _ in words[1:])]
+    hints = np.zeros((len(words), 1, HINTS), np.float32)
+    numbers = np.array([[max(0, lm.words.find(word))] for word in words])
+    hint_lines(ArrayTable(lm.arrays), numbers, np.array(follows)[:, None], hints)
+    known: list[str] = []
+    for word, follow, found in zip(words, follows, hints[:, 0], strict=True):
+        known = known if follow else []
+        if not known:
+            assert not found.any()
+        else:
+            goes_on, last = lm.score(known[-2:], word), known[-1]
+            end = lm.score(known[-2:], "</s>")
+            first, second = lm.score(["<s>"], word), lm.score(["<s>", last], word)
+            assert found * 4 == pytest.approx([end + 4, first - goes_on, second - goes_on], abs=1e-4)
+        known = [*known, word]
 
 
 def heard(words: list[str]) -> tuple[Word, ...]:
@@ -234,22 +272,32 @@ def test_training_learns_and_goes_on(text_file: Path, tmp_path: Path) -> None:
         trainer("c")
 
 
-def test_training_goes_on_from_a_model(model: Punctuation, text_file: Path, tmp_path: Path) -> None:
-    """A model that is trained on keeps its words and what it says, also when it reads further ahead from then on."""
+def test_training_goes_on_from_a_model(model: Punctuation, lm: LanguageModel, text_file: Path, tmp_path: Path) -> None:
+    """A model that is trained on keeps its words and what it says, also when it reads further ahead from then on, has
+    more layers or begins to read hints."""
     numbers, endings = torch.randint(0, 14, (9, 3)), torch.randint(0, 16, (9, 3))
-    priors, pauses = torch.randn(9, 3), torch.randint(1, 5, (9, 3))
+    priors, pauses, hints = torch.randn(9, 3), torch.randint(1, 5, (9, 3)), torch.randn(9, 3, HINTS)
+    inputs = [numbers, endings, priors, pauses, *([hints] if model.reads_hints else [])]
     with torch.no_grad():
-        near = PunctuationNetwork.of_model(model, 2)(numbers[:8], endings[:8], priors[:8], pauses[:8])
-        far = PunctuationNetwork.of_model(model, 3)(numbers, endings, priors, pauses)
+        near = PunctuationNetwork.of_model(model, 2)(*(part[:8] for part in inputs))
+        far = PunctuationNetwork.of_model(model, 3)(*inputs)
+        deep = PunctuationNetwork.of_model(model, 3, 3, HINTS)(numbers, endings, priors, pauses, hints)
     assert torch.allclose(near, far, atol=1e-5)
+    assert torch.allclose(near, deep, atol=1e-5)
     with pytest.raises(ConfigError, match="reads 2 words ahead"):
         PunctuationNetwork.of_model(model, 1)
+    if model.layers > 1:
+        with pytest.raises(ConfigError, match="has 2 layers and reads 3 hints"):
+            PunctuationNetwork.of_model(model, 2, 1)
     reader = MarkedTextReader()
     texts = [(reader.read(text_file, 10_000), 1.0)]
-    options = replace(OPTIONS, steps=1, lookahead=3)
-    trainer = PunctuationTrainer(tmp_path / "p", texts, reader.forms, options, model)
+    options = replace(OPTIONS, steps=1, lookahead=3, layers=2)
+    trainer = PunctuationTrainer(tmp_path / "p", texts, reader.forms, options, model, lm)
     more = trainer.run(lambda line: None)
-    assert (more.words, more.forms, more.lookahead) == (model.words, model.forms, 3)
+    assert (more.words, more.forms, more.lookahead, more.layers) == (model.words, model.forms, 3, 2)
+    assert Punctuation.load(tmp_path / "p", lm).reads_hints
+    with pytest.raises(ModelError, match=r"needs it: put its lm\.safetensors"):
+        Punctuation.load(tmp_path / "p")
     assert (more.stored["ranks"] == model.stored["ranks"]).all()
     table = trainer.table
     for word, number, prior in zip(reader.forms.words, table.numbers, table.priors, strict=True):
@@ -262,7 +310,7 @@ def test_training_goes_on_from_a_model(model: Punctuation, text_file: Path, tmp_
 def test_shifts_are_for_words_without_pauses(model: Punctuation) -> None:
     """What is added to the scores counts where the pause after a word is not known, and nowhere else."""
     comma = np.array([0, 99, 0, 0, 0], np.float32)
-    shifted = Punctuation(model.words, model.forms, {**model.stored, "shifts": comma})
+    shifted = replace(model, stored={**model.stored, "shifts": comma})
     for pause_s in (None, 0.2):
         marks = []
         for each in (model, shifted):
@@ -291,13 +339,18 @@ def test_scores_are_balanced() -> None:
     assert 0.5 < best_shifts(shy, marks, capitals)[4] < 1.5
 
 
-def test_the_command_trains_and_measures(text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_and_measures(
+    text_file: Path, lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`asr punctuation train` writes a file that `asr punctuation score` measures; shares must be numbers."""
     out = tmp_path / "p.safetensors"
     assert main(["punctuation", "train", str(out), f"{text_file}=1", "--steps", "2"]) == 0
-    more = ["--start", str(out), "--lookahead", "7", "--steps", "1"]
+    lm.save(tmp_path / "lm.safetensors")
+    hints = ["--lm", str(tmp_path / "lm.safetensors")]
+    more = ["--start", str(out), "--lookahead", "7", "--steps", "1", *hints]
     assert main(["punctuation", "train", str(tmp_path / "more"), str(text_file), *more]) == 0
-    assert Punctuation.load(tmp_path / "more").lookahead == 7
+    assert Punctuation.load(tmp_path / "more", lm).lookahead == 7
+    assert main(["punctuation", "score", str(tmp_path / "more"), str(text_file), "--most-words", "500"]) == 0
     assert main(["punctuation", "score", str(out), str(text_file), "--most-words", "500"]) == 0
     assert "precision" in capsys.readouterr().out
     assert main(["punctuation", "train", str(out), f"{text_file}=much"]) == 1
@@ -315,12 +368,12 @@ def test_damaged_files_are_told(model: Punctuation, tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelError, match="Copy the model folder again"):
-        Punctuation.load(path)
+        Punctuation.load(path, model.lm)
     stored = dict(model.stored)
     stored["cell.memory"] = stored["cell.memory"][:, :-1]
-    Punctuation(model.words, model.forms, stored).save(path)
+    replace(model, stored=stored).save(path)
     with pytest.raises(ModelError, match=r"cell\.memory has another shape"):
-        Punctuation.load(path)
+        Punctuation.load(path, model.lm)
 
 
 def finals_of(recognizer: asr.Recognizer, speech: np.ndarray, chunk: int, written: bool | WrittenForm) -> list[Final]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,13 @@ def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
     return _linear(last, model.output.weight, model.output.bias).transpose(0, 1), inner
 
 
-def lstm_layer(z: Tensor, norm: nn.LayerNorm, cell: nn.LSTM, last_norm: nn.LayerNorm) -> Tensor:
-    """``last_norm(z + cell(norm(z)))`` of ``(S, B, width)`` bfloat16, from a state of zeros."""
+def lstm_layers(z: Tensor, norms: Iterable[nn.Module], cells: Iterable[nn.Module], last_norm: nn.LayerNorm) -> Tensor:
+    """``z + cell(norm(z))`` of ``(S, B, width)`` bfloat16, layer after layer, each from zeros; normalised."""
     ones = torch.ones(z.shape[1], z.shape[2])
-    z = _Layer.apply(z, norm.weight, norm.bias, *_weights(cell), ones)  # type: ignore[no-untyped-call]
+    for norm, cell in zip(norms, cells, strict=True):
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(cell, nn.LSTM)
+        z = _Layer.apply(z, norm.weight, norm.bias, *_weights(cell), ones)  # type: ignore[no-untyped-call]
     last: Tensor = _Norm.apply(z, last_norm.weight, last_norm.bias)  # type: ignore[no-untyped-call]
     return last
 

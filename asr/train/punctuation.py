@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asr.array_table import ArrayTable
 from asr.errors import ConfigError, DataError
+from asr.lm import LanguageModel
 from asr.train.averaged_run import AveragedRun
 from asr.train.marked_text import CAPITAL, COMMA, NONE, UNSAID, MarkedText, WordForms
 from asr.train.punctuation_balance import best_shifts
@@ -24,6 +26,7 @@ from asr.written.punctuation import (
     UNKNOWN_PAUSE,
     Punctuation,
 )
+from asr.written.sentence_hints import HINTS, hint_lines
 
 _SHOWN = 100  # steps from one report to the next
 _BALANCED = 48  # steps' worth of lines that the scores are balanced on
@@ -41,7 +44,8 @@ class PunctuationOptions:
     listed: int = 100_000  # so many have a prior for capitals
     endings: int = 4_096  # vectors of words' last letters
     width: int = 64  # of these vectors: most of the file
-    units: int = 288  # of the LSTM; a native kernel needs a multiple of 32
+    units: int = 288  # of each LSTM; a native kernel needs a multiple of 32
+    layers: int = 2  # LSTMs
     lookahead: int = 4  # words after each that are read before it is decided: text settles so much later
     lines: int = 128  # texts in a step
     length: int = 64  # words of each
@@ -55,8 +59,8 @@ class PunctuationOptions:
     seed: int = 3  # of the initial weights and of the texts' order
 
     def __post_init__(self) -> None:
-        if min(self.words, self.endings, self.lookahead, self.steps, self.lines, self.length) < 1:
-            raise ConfigError("words, endings, lookahead, steps, lines and length must be at least 1")
+        if min(self.words, self.endings, self.layers, self.lookahead, self.steps, self.lines, self.length) < 1:
+            raise ConfigError("words, endings, layers, lookahead, steps, lines and length must be at least 1")
 
 
 def shared(texts: Sequence[tuple[MarkedText, float | None]]) -> list[tuple[MarkedText, float]]:
@@ -76,6 +80,7 @@ class PunctuationTrainer:
         forms: WordForms,
         options: PunctuationOptions,
         start: Punctuation | None = None,
+        lm: LanguageModel | None = None,
     ) -> None:
         """Args:
         output: the file to write.
@@ -83,8 +88,10 @@ class PunctuationTrainer:
         forms: the words that the texts' numbers stand for.
         options: see there.
         start: a model to go on from; it has its own words, endings, width and units.
+        lm: the language model whose hints the model is to read, from then on always; none for a model without.
         """
-        self.output, self.options = output, options
+        self.output, self.options, self.lm = output, options, lm
+        hints = 0 if lm is None else HINTS
         size = options.length + options.lookahead
         texts = [(text, share) for text, share in texts if len(text.words) > size and share > 0]
         if not texts:
@@ -97,13 +104,17 @@ class PunctuationTrainer:
             counts = np.sum([np.bincount(text.words, minlength=len(forms.words)) for text in self.texts], axis=0)
             self.table = WordTable.counted(forms, counts, options.words, options.listed, options.endings)
             vectors = min(options.words, len(self.table.words))
-            self.model = PunctuationNetwork(vectors, options.endings, options.width, options.units, options.lookahead)
+            self.model = PunctuationNetwork(
+                vectors, options.endings, options.width, options.units, options.lookahead, options.layers, hints
+            )
         else:
             self.table = WordTable.of_model(start, forms)
-            self.model = PunctuationNetwork.of_model(start, options.lookahead)
+            self.model = PunctuationNetwork.of_model(start, options.lookahead, options.layers, hints)
+        if lm is not None:
+            self._lm_words = np.array([lm.ids.get(word, 0) for word in forms.words], dtype=np.int64)
+            self._lm_table = ArrayTable(lm.arrays)
         self.starts = [np.flatnonzero(np.append(True, (text.marks > COMMA) | text.ends)[:-1]) for text in self.texts]
-        matrices = "window.weight", "cell.weight_ih_l0", "cell.weight_hh_l0"
-        self.steps = AveragedRun(self.model, matrices, options.learning_rate, options.average_decay, output)
+        self.steps = AveragedRun(self.model, self.model.matrices, options.learning_rate, options.average_decay, output)
 
     def run(self, report: Callable[[str], None] = print) -> Punctuation:
         """Train to the end and write the model."""
@@ -116,7 +127,8 @@ class PunctuationTrainer:
         steps.train(o.steps, self.loss, self.share, o.lines * o.length, _SHOWN, tell)
         with steps.averaged():
             values, shifts = self.model.values(), self._balance()
-        model = Punctuation.of_parameters(self.table.words, self.table.forms, self.table.stored, values, shifts)
+        table = self.table
+        model = Punctuation.of_parameters(table.words, table.forms, table.stored, values, shifts, self.lm)
         report("without pauses, scores are shifted by " + ", ".join(f"{shift:+.1f}" for shift in shifts.tolist()))
         model.save(self.output)
         steps.done()
@@ -126,8 +138,8 @@ class PunctuationTrainer:
         """Shifts of the scores where pauses are not known, found on such lines of the texts."""
         scores, marks, capitals = [], [], []
         for step in range(_BALANCED):
-            *inputs, at_marks, at_capitals = self._batch(self.options.steps + step)
-            lines = (inputs[-1] == UNKNOWN_PAUSE).any(dim=0)
+            inputs, at_marks, at_capitals = self._batch(self.options.steps + step)
+            lines = (inputs[3] == UNKNOWN_PAUSE).any(dim=0)
             with torch.no_grad():
                 given = self.model(*(part[:, lines] for part in inputs), kernels=self.options.kernels)
             scores.append(given.flatten(0, 1).numpy())
@@ -136,7 +148,7 @@ class PunctuationTrainer:
         return best_shifts(np.concatenate(scores), np.concatenate(marks), np.concatenate(capitals))
 
     def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Words, marks, capitals and pauses of a stretch of text, some of it in utterances of their own."""
+        """Words, marks, capitals and pauses of a stretch of text, some of it in utterances of their own; gaps in it."""
         o = self.options
         at = int(rng.choice(len(self.texts), p=self.shares))
         text, starts, size = self.texts[at], self.starts[at], o.length + o.lookahead
@@ -158,15 +170,20 @@ class PunctuationTrainer:
         pauses = np.concatenate([[NEW_UTTERANCE], np.where(over, NEW_UTTERANCE, pauses)[:-1]])
         # A line without a full stop may be a heading: what its last word lacks is no lesson.
         marks = np.where(ends & (marks == NONE), -1, marks)
-        return words, marks, capitals, pauses
+        return words, marks, capitals, pauses, np.append(True, ends[:-1])
 
-    def _batch(self, step: int) -> tuple[Tensor, ...]:
+    def _batch(self, step: int) -> tuple[list[Tensor], Tensor, Tensor]:
         rng = np.random.default_rng((self.options.seed, step))
         lines = zip(*(self._line(rng) for _ in range(self.options.lines)), strict=True)
-        words, marks, capitals, pauses = (np.stack(part, axis=1) for part in lines)
+        words, marks, capitals, pauses, fresh = (np.stack(part, axis=1) for part in lines)
         table, length = self.table, self.options.length
-        inputs = (table.numbers[words], table.endings[words], table.priors[words], pauses)
-        return tuple(torch.from_numpy(part) for part in (*inputs, marks[:length], capitals[:length]))
+        inputs = [table.numbers[words], table.endings[words], table.priors[words], pauses]
+        if self.lm is not None:
+            hints = np.empty((*words.shape, HINTS), np.float32)
+            hint_lines(self._lm_table, self._lm_words[words], ~fresh, hints)
+            inputs.append(hints)
+        marked, capital = (torch.from_numpy(part[:length]) for part in (marks, capitals))
+        return [torch.from_numpy(part) for part in inputs], marked, capital
 
     def share(self, step: int) -> float:
         """Of the peak learning rate."""
@@ -174,7 +191,7 @@ class PunctuationTrainer:
 
     def loss(self, step: int) -> Tensor:
         """Surprise at a step's marks, and at its capitals where something says so."""
-        *inputs, marks, capitals = self._batch(step)
+        inputs, marks, capitals = self._batch(step)
         scores = self.model(*inputs, kernels=self.options.kernels)
         at_marks = F.cross_entropy(scores[..., : len(MARKS)].flatten(0, 1), marks.flatten(), ignore_index=-1)
         said = capitals != UNSAID

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,42 +20,54 @@ from asr.written.punctuation import FEATURES, MATRICES, NEW_UTTERANCE, NORMS, OU
 Array = np.ndarray[Any, Any]
 
 
-# What the parameters are called in the model file, but for the cell's two biases, which are one there, and the norms.
+# What the parameters are called in the model file, but for those of the layers, which lie end to end there.
 _STORED = {
     "words": "words",
     "endings": "endings",
     "nothing": "nothing",
     "window.weight": "window",
     "window.bias": "window.bias",
-    "cell.weight_ih_l0": "cell.input",
-    "cell.weight_hh_l0": "cell.memory",
     "out.weight": "out",
     "out.bias": "out.bias",
 }
 
 
 class PunctuationNetwork(nn.Module):
-    """One LSTM layer over windows of words.
+    """LSTM layers over windows of words.
 
     Args:
         words: how many have a vector.
         endings: how many vectors there are for words' endings.
         width: of these.
-        units: of the LSTM.
+        units: of each LSTM.
         lookahead: words after each that its window holds.
+        layers: LSTMs.
+        hints: what a language model says of each word, so many numbers.
     """
 
-    def __init__(self, words: int, endings: int, width: int, units: int, lookahead: int) -> None:
+    def __init__(
+        self, words: int, endings: int, width: int, units: int, lookahead: int, layers: int = 1, hints: int = 0
+    ) -> None:
         super().__init__()
         self.units, self.lookahead = units, lookahead
+        features = width + FEATURES + hints
         self.words = nn.Parameter(torch.randn(words, width) / math.sqrt(width))
         self.endings = nn.Parameter(torch.randn(endings, width) / math.sqrt(width))
-        self.nothing = nn.Parameter(torch.zeros(width + FEATURES))
-        self.window = nn.Linear((lookahead + 1) * (width + FEATURES), units)
-        self.norm, self.last_norm = nn.LayerNorm(units), nn.LayerNorm(units)
-        self.cell = nn.LSTM(units, units)
+        self.nothing = nn.Parameter(torch.zeros(features))
+        self.window = nn.Linear((lookahead + 1) * features, units)
+        self.norms = nn.ModuleList(nn.LayerNorm(units) for _ in range(layers))
+        self.cells = nn.ModuleList(nn.LSTM(units, units) for _ in range(layers))
+        self.last_norm = nn.LayerNorm(units)
         self.out = nn.Linear(units, OUTPUTS)
-        initialise_cell(self.cell)
+        for cell in self.cells:
+            assert isinstance(cell, nn.LSTM)
+            initialise_cell(cell)
+
+    @property
+    def matrices(self) -> list[str]:
+        """Names of the parameters that Muon is for."""
+        recurrent = (f"cells.{k}.weight_{part}_l0" for k in range(len(self.cells)) for part in ("ih", "hh"))
+        return ["window.weight", *recurrent]
 
     def forward(
         self,
@@ -62,6 +75,7 @@ class PunctuationNetwork(nn.Module):
         endings: Tensor,
         priors: Tensor,
         pauses: Tensor,
+        hints: Tensor | None = None,
         kernels: Literal["torch", "native"] = "torch",
     ) -> Tensor:
         """Scores ``(length, lines, OUTPUTS)`` for words ``(length + lookahead, lines)``.
@@ -71,6 +85,7 @@ class PunctuationNetwork(nn.Module):
             endings: int64.
             priors: float32, log odds of a capital; NaN where that is not known.
             pauses: int64, before each word; `NEW_UTTERANCE` where no window may look across.
+            hints: float32, with a further dimension; none if the network reads none.
         """
         dtype = torch.bfloat16 if kernels == "native" else torch.float32
         known = numbers < len(self.words)
@@ -78,7 +93,8 @@ class PunctuationNetwork(nn.Module):
         vectors = vectors + F.embedding(endings, self.endings)
         said = ~priors.isnan()
         beside = torch.stack([priors.nan_to_num() / 4, said.float()], dim=-1)
-        each = torch.cat([vectors, beside, F.one_hot(pauses, PAUSE_KINDS)], dim=-1).to(dtype)
+        known_of_each = [vectors, beside, F.one_hot(pauses, PAUSE_KINDS), *([] if hints is None else [hints])]
+        each = torch.cat(known_of_each, dim=-1).to(dtype)
         length = len(numbers) - self.lookahead
         parts = [each[:length]]
         over = torch.zeros(numbers[:length].shape, dtype=torch.bool)
@@ -87,38 +103,81 @@ class PunctuationNetwork(nn.Module):
             parts.append(torch.where(over.unsqueeze(-1), self.nothing.to(dtype), each[k : k + length]))
         z = F.linear(torch.cat(parts, dim=-1), self.window.weight.to(dtype), self.window.bias.to(dtype))
         if kernels == "native":
-            hidden = native.lstm_layer(z, self.norm, self.cell, self.last_norm)
+            hidden = native.lstm_layers(z, self.norms, self.cells, self.last_norm)
         else:
-            hidden = self.last_norm(z + self.cell(self.norm(z))[0])
+            for norm, cell in zip(self.norms, self.cells, strict=True):
+                z = z + cell(norm(z))[0]
+            hidden = self.last_norm(z)
         scores: Tensor = F.linear(hidden, self.out.weight.to(hidden.dtype)).float() + self.out.bias
         return scores
 
     @classmethod
-    def of_model(cls, model: Punctuation, lookahead: int) -> PunctuationNetwork:
-        """A network that says what a model says, with a window of more words that it makes nothing of yet.
+    def of_model(
+        cls, model: Punctuation, lookahead: int, layers: int | None = None, hints: int | None = None
+    ) -> PunctuationNetwork:
+        """A network that says what a model says. Words further ahead, layers and hints beyond those that the model has
+        are there, and change nothing yet.
 
-        Raises ConfigError if the model reads more words ahead.
+        Args:
+            model: to go on from.
+            lookahead: words after each that the network reads.
+            layers: LSTMs; as many as the model has if nobody says.
+            hints: numbers beside each word; likewise.
+
+        Raises ConfigError if the model has more of these.
         """
+        stored, own_hints = model.stored, model.features - FEATURES
+        layers, hints = layers or model.layers, own_hints if hints is None else hints
         if lookahead < model.lookahead:
             raise ConfigError(f"the model reads {model.lookahead} words ahead: so many at least are to be read")
-        network = cls(len(model.stored["words"]), len(model.stored["endings"]), model.width, model.units, lookahead)
+        if layers < model.layers or hints < own_hints:
+            raise ConfigError(f"the model has {model.layers} layers and reads {own_hints} hints: no less can go on")
+        network = cls(len(stored["words"]), len(stored["endings"]), model.width, model.units, lookahead, layers, hints)
         values = {name: np.array(value, np.float32) for name, value in model.stored.items()}
         for name in MATRICES:
             values[name] *= (values[f"{name}.peaks"] / PEAK)[:, None]
         given = {own: values[name] for own, name in _STORED.items()}
-        given |= {f"{name}.{part}": values[name][row] for name in NORMS for row, part in enumerate(("weight", "bias"))}
-        given["cell.bias_ih_l0"] = values["cell.bias"]
+        given |= {f"last_norm.{part}": values[NORMS[1]][row] for row, part in enumerate(("weight", "bias"))}
+        for (kind, part), stacked in network._layered(values).items():
+            for k, value in enumerate(np.split(stacked, model.layers)):
+                given[f"{kind}.{k}.{part}"] = value
         state = network.state_dict()
-        state["window.weight"].zero_()
-        state["window.weight"][:, : values["window"].shape[1]] = torch.from_numpy(given.pop("window.weight"))
-        state["cell.bias_hh_l0"].zero_()
+        read = model.width + model.features
+        window, nothing = given.pop("window.weight"), given.pop("nothing")
+        wide = state["window.weight"].zero_().view(model.units, lookahead + 1, -1)
+        wide[:, : model.lookahead + 1, :read] = torch.from_numpy(window).view(model.units, -1, read)
+        state["nothing"][:read] = torch.from_numpy(nothing)
+        for k in range(layers):
+            state[f"cells.{k}.bias_hh_l0"].zero_()
+        for k in range(model.layers, layers):  # a cell of which nothing is kept: its candidates are all zero
+            for name in ("weight_ih", "weight_hh", "bias_ih"):
+                state[f"cells.{k}.{name}_l0"][2 * model.units : 3 * model.units] = 0
         for name, value in given.items():
             state[name].copy_(torch.from_numpy(value))
         return network
 
+    @staticmethod
+    def _layered(values: Mapping[str, Array]) -> dict[tuple[str, str], Array]:
+        """Parameters of layers as the file has them, all layers end to end, by list and name."""
+        return {
+            ("cells", "weight_ih_l0"): values["cell.input"],
+            ("cells", "weight_hh_l0"): values["cell.memory"],
+            ("cells", "bias_ih_l0"): values["cell.bias"],
+            ("norms", "weight"): values[NORMS[0]][0],
+            ("norms", "bias"): values[NORMS[0]][1],
+        }
+
     def values(self) -> dict[str, Array]:
         """The parameters under the names that the model file has."""
         arrays = {name: value.detach().float().numpy().copy() for name, value in self.state_dict().items()}
+        layers = range(len(self.cells))
+
+        def end_to_end(name: str) -> Array:
+            return np.concatenate([arrays[name.replace("#", str(k))] for k in layers])
+
         values = {name: arrays[own] for own, name in _STORED.items()}
-        values["cell.bias"] = arrays["cell.bias_ih_l0"] + arrays["cell.bias_hh_l0"]
-        return values | {name: np.stack([arrays[f"{name}.weight"], arrays[f"{name}.bias"]]) for name in NORMS}
+        values["cell.input"], values["cell.memory"] = (end_to_end(f"cells.#.weight_{part}_l0") for part in ("ih", "hh"))
+        values["cell.bias"] = end_to_end("cells.#.bias_ih_l0") + end_to_end("cells.#.bias_hh_l0")
+        values[NORMS[0]] = np.stack([end_to_end("norms.#.weight"), end_to_end("norms.#.bias")])
+        values[NORMS[1]] = np.stack([arrays["last_norm.weight"], arrays["last_norm.bias"]])
+        return values

@@ -48,7 +48,7 @@ class SecondNetwork(nn.Module):
         """What the layer gives after each word, ``(length, lines, units)``, for numbers ``(length, lines)`` int64."""
         z = self._vectors(numbers, torch.bfloat16 if kernels == "native" else torch.float32)
         if kernels == "native":
-            return native.lstm_layer(z, self.norm, self.cell, self.last_norm)
+            return native.lstm_layers(z, [self.norm], [self.cell], self.last_norm)
         normed: Tensor = self.last_norm(z + self.cell(self.norm(z))[0])
         return normed
 

@@ -3,10 +3,11 @@
 A small recurrent network over words. It reads each word together with the few words after it, remembers what came
 before, and says for each word which mark follows and whether it is a name::
 
-    word -> its vector + its ending's vector, how often print has it with a capital, the pause before it
-    (the word and `lookahead` more) -> window -> x + lstm(norm(x)) -> norm -> marks and capital
+    word -> its vector + its ending's vector, how often print has it with a capital, the pause before it, hints
+    (the word and `lookahead` more) -> window -> x + lstm(norm(x)), once or more -> norm -> marks and capital
 
-A word that the model does not know is known by its ending. Matrices are in 8-bit integers.
+A word that the model does not know is known by its ending. Hints are what the language model of the model folder says
+of sentences' ends (`asr.written.sentence_hints`); a model may do without. Matrices are in 8-bit integers.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from safetensors.numpy import save_file
 
 from asr.array_table import ArrayTable
 from asr.errors import ModelError
+from asr.lm import LanguageModel
 from asr.mapped_arrays import MappedArrays
 from asr.network.integers import quantize_rows
 from asr.text.word_list import WordList
 from asr.written.punctuation_kernel import weights_of
+from asr.written.sentence_hints import HINTS
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +39,8 @@ OUTPUTS = len(MARKS) + 1  # scores of the marks, then of a capital
 PAUSES_S = (0.1, 0.3, 0.6)  # where the kinds of pauses part
 UNKNOWN_PAUSE, NEW_UTTERANCE = 0, len(PAUSES_S) + 2  # beside them: times are not known; the first word of an utterance
 PAUSE_KINDS = len(PAUSES_S) + 3
-FEATURES = 2 + PAUSE_KINDS  # what stands beside a word's vector: capitals in print, whether that is known, the pause
+FEATURES = 2 + PAUSE_KINDS  # what stands beside a word's vector: capitals in print, whether that is known, the pause;
+# after them hints, if the model has a language model
 ENDING_LETTERS = 3
 PRIOR_SCALE = 16.0  # steps of a stored prior, log odds of a capital, to one
 NO_PRIOR = -128
@@ -61,12 +65,28 @@ class Punctuation:
     words: WordList  # in the order of their letters
     forms: Mapping[str, str]  # how words are written that have their capitals elsewhere than at the start: nasa, NASA
     stored: Mapping[str, Array]  # matrices in int8 with ``NAME.peaks``, vectors and norms float32; of each word its
-    # prior, int8, and its rank, uint32: the most frequent ones have vectors
+    # prior, int8, and its rank, uint32: the most frequent ones have vectors; layers lie end to end
+    lm: LanguageModel | None = None  # that gives hints, if it reads them
 
     @property
     def units(self) -> int:
-        """Of the LSTM."""
-        return int(self.stored[NORMS[0]].shape[1])
+        """Of each LSTM."""
+        return int(self.stored[NORMS[-1]].shape[1])
+
+    @property
+    def layers(self) -> int:
+        """LSTMs."""
+        return int(self.stored[NORMS[0]].shape[1]) // self.units
+
+    @property
+    def features(self) -> int:
+        """Numbers beside a word's vector."""
+        return len(self.stored["nothing"]) - self.width
+
+    @property
+    def reads_hints(self) -> bool:
+        """Whether it needs a language model."""
+        return self.features > FEATURES
 
     @property
     def width(self) -> int:
@@ -76,7 +96,7 @@ class Punctuation:
     @property
     def lookahead(self) -> int:
         """Words after a word that are read before it is decided."""
-        return int(self.stored["window"].shape[1]) // (self.width + FEATURES) - 1
+        return int(self.stored["window"].shape[1]) // (self.width + self.features) - 1
 
     def find(self, word: str) -> int | None:
         """Where among the words one is."""
@@ -88,6 +108,11 @@ class Punctuation:
         """What compiled code reads: see `asr.written.punctuation_kernel.MarkWeights`."""
         return ArrayTable(weights_of(self))
 
+    @cached_property
+    def lm_table(self) -> ArrayTable:
+        """The language model, for compiled code; an empty one if it reads no hints."""
+        return ArrayTable((self.lm or LanguageModel.empty()).arrays)
+
     @classmethod
     def of_parameters(
         cls,
@@ -96,6 +121,7 @@ class Punctuation:
         priors: Array,
         values: Mapping[str, Array],
         shifts: Array | None = None,
+        lm: LanguageModel | None = None,
     ) -> Punctuation:
         """Of words, most frequent first, their int8 priors, and float32 parameters under the names of `MATRICES`,
         `VECTORS` and `NORMS`; the shifts are zero if none are given."""
@@ -107,7 +133,7 @@ class Punctuation:
                 stored[name], stored[f"{name}.peaks"] = quantize_rows(value)
             else:
                 stored[name] = np.ascontiguousarray(value, np.float32)
-        return cls(WordList([words[rank] for rank in order]), dict(forms), stored)
+        return cls(WordList([words[rank] for rank in order]), dict(forms), stored, lm)
 
     def save(self, path: Path) -> None:
         """Write the model."""
@@ -116,17 +142,28 @@ class Punctuation:
         save_file({**self.stored, **texts}, path)
 
     @classmethod
-    def load(cls, path: Path) -> Punctuation:
-        """Read a model. Raises ModelError if the file is damaged."""
+    def load(cls, path: Path, lm: LanguageModel | None = None) -> Punctuation:
+        """Read a model.
+
+        Args:
+            path: the file.
+            lm: the language model that it was trained with; not needed by a model that reads no hints.
+
+        Raises ModelError if the file is damaged, or if it needs a language model and has none.
+        """
         try:
             stored = MappedArrays(path).arrays
             words = WordList.of_lines(_unpack(stored.pop(_WORDS)))
             forms = dict(line.split(" ", 1) for line in _unpack(stored.pop(_FORMS)).decode().splitlines())
             stored.setdefault(SHIFTS, np.zeros(OUTPUTS, np.float32))
-            model = cls(words, forms, stored)
+            model = cls(words, forms, stored, lm)
             _check(model)
         except (OSError, ValueError, KeyError, IndexError, zlib.error) as error:
             raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
+        if model.reads_hints and lm is None:
+            raise ModelError(
+                f"{path} was trained with a language model and needs it: put its lm.safetensors into the same folder"
+            )
         return model
 
 
@@ -140,21 +177,24 @@ def _unpack(packed: Array) -> bytes:
 
 def _check(model: Punctuation) -> None:
     """Raise KeyError or ValueError unless all parts are there and fit."""
-    stored, units, width = model.stored, model.units, model.width
-    read = (model.lookahead + 1) * (width + FEATURES)
+    stored, units, layers, width = model.stored, model.units, model.layers, model.width
+    if model.features not in (FEATURES, FEATURES + HINTS) or layers < 1:
+        raise ValueError("it is of another version")
+    read = (model.lookahead + 1) * (width + model.features)
     shapes = {
         "words": (len(stored["words"]), width),
         "endings": (len(stored["endings"]), width),
         "window": (units, read),
-        "cell.input": (4 * units, units),
-        "cell.memory": (4 * units, units),
+        "cell.input": (layers * 4 * units, units),
+        "cell.memory": (layers * 4 * units, units),
         "out": (OUTPUTS, units),
         "window.bias": (units,),
-        "cell.bias": (4 * units,),
+        "cell.bias": (layers * 4 * units,),
         "out.bias": (OUTPUTS,),
-        "nothing": (width + FEATURES,),
+        "nothing": (width + model.features,),
         SHIFTS: (OUTPUTS,),
-        **dict.fromkeys(NORMS, (2, units)),
+        NORMS[0]: (2, layers * units),
+        NORMS[1]: (2, units),
         _PRIORS: (len(model.words),),
         _RANKS: (len(model.words),),
     }

@@ -16,7 +16,6 @@ import numpy as np
 from asr.array_table import ArrayTable
 from asr.network.integers import PEAK
 from asr.written.punctuation import (
-    FEATURES,
     MARKS,
     NEW_UTTERANCE,
     NO_PRIOR,
@@ -28,6 +27,7 @@ from asr.written.punctuation import (
     ending_number,
 )
 from asr.written.punctuation_kernel import MarkStep, decide, make_step
+from asr.written.sentence_hints import HINTS, NO_WORD, WORDS_READ, hint_word
 
 Array = np.ndarray[Any, Any]
 
@@ -53,11 +53,12 @@ class Punctuator:
         self._first = True  # whether the next word begins an utterance
         self._step = ArrayTable(make_step(model.weights.fields))
         self._unknown = model.width + 2 + UNKNOWN_PAUSE  # where a word says that the pause before it is not known
+        self._spoken = np.full(WORDS_READ, NO_WORD, np.int64)  # the last words, as the language model numbers them
 
     def copy(self) -> Punctuator:
         """One that goes on from here by itself."""
         other = copy.copy(self)
-        other._waiting = self._waiting.copy()
+        other._waiting, other._spoken = self._waiting.copy(), self._spoken.copy()
         other._step = ArrayTable(MarkStep(*(part.copy() for part in self._step.fields)))
         return other
 
@@ -80,6 +81,8 @@ class Punctuator:
 
     def forget(self) -> None:
         """The utterance has ended without its last words."""
+        if self._waiting:
+            self._spoken[:] = NO_WORD
         self._waiting.clear()
         self._first = True
 
@@ -87,7 +90,7 @@ class Punctuator:
         model, stored = self._model, self._model.stored
         at = model.find(word)
         ending = ending_number(word, len(stored["endings"]))
-        row = np.zeros(model.width + FEATURES, np.float32)
+        row = np.zeros(model.width + model.features, np.float32)
         row[: model.width] = stored["endings"][ending] * (stored["endings.peaks"][ending] / np.float32(PEAK))
         if at is not None and stored["ranks"][at] < len(stored["words"]):
             rank = stored["ranks"][at]
@@ -96,6 +99,10 @@ class Punctuator:
             row[model.width] = stored["priors"][at] / PRIOR_SCALE / 4
             row[model.width + 1] = 1.0
         row[model.width + 2 + pause] = 1.0
+        if model.reads_hints and model.lm is not None:
+            self._spoken[:-1] = self._spoken[1:]
+            self._spoken[-1] = max(0, model.lm.words.find(word))
+            hint_word(model.lm_table, self._spoken, row[-HINTS:])
         return row
 
     def _next(self) -> Decision:

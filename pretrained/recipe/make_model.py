@@ -251,7 +251,7 @@ class Maker:
         if text.punctuation_steps:
             shares = text.punctuation_shares
             files = [f"{path}={shares[path.stem]}" if path.stem in shares else path for path in self.clean_texts]
-            settings = "--steps", text.punctuation_steps, "--kernels", text.kernels
+            settings = "--steps", text.punctuation_steps, "--kernels", text.kernels, "--lm", self.output / LM_FILE
             run_asr("punctuation", "train", target, *files, *settings)
 
     def make_noise(self) -> None:
