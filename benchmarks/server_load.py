@@ -32,6 +32,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import asr
+from asr.search.decoder import with_beam
 
 CHUNK_S = 0.1
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -54,14 +55,16 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[25, 50, 100, 150, 200])
     parser.add_argument("--seconds", type=float, default=20.0, help="of audio per stream (default: 20)")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--beam", type=int, help="hypotheses that the search keeps (default: the model's number)")
     parser.add_argument("--peer", choices=("pocketsphinx", "moonshine"), help="serve this engine instead")
     parser.add_argument("--python", default=sys.executable, help="of an environment with the peer and websockets")
     options = parser.parse_args()
     clips, _ = load_speech(options.manifest, 300.0)
     pcms = cut(clips, options.seconds)
-    alone = [] if options.peer else texts_alone(pcms)
+    alone = [] if options.peer else texts_alone(pcms, options.beam)
     command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0", "--workers", str(options.workers)]
     command += ["--max-connections", "5000", "--max-per-address", "5000"]
+    command += [] if options.beam is None else ["--beam", str(options.beam)]
     if options.peer:
         server_path = Path(__file__).parent / "peer_server.py"
         command = [options.python, str(server_path), options.peer, "--processes", str(options.workers)]
@@ -108,11 +111,12 @@ def cut(clips: list[np.ndarray], seconds: float) -> list[bytes]:
     return [(np.clip(part, -1, 1) * 32767).astype("<i2").tobytes() for part in parts]
 
 
-def texts_alone(pcms: list[bytes]) -> list[str]:
+def texts_alone(pcms: list[bytes], beam: int | None) -> list[str]:
     recognizer = asr.load()
+    decoding = with_beam(recognizer.bundle.decoding, beam)
     texts = []
     for pcm in pcms:
-        stream = recognizer.stream(RATE_HZ, written=False)
+        stream = recognizer.stream(RATE_HZ, decoding=decoding, written=False)
         events = [*stream.accept(pcm), *stream.finish()]
         texts.append(" ".join(event.text for event in events if isinstance(event, asr.Final)))
     return texts

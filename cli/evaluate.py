@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli.corpora import add_corpus_arguments
+from asr.cli.recognition import add_beam_argument
 
 if TYPE_CHECKING:
     from asr.evaluate import Score
@@ -28,7 +29,7 @@ def add_arguments(commands: Any) -> None:
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="write references and hypotheses, a JSON object a line"
     )
-    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
+    add_beam_argument(command)
     command.add_argument("--no-lm", action="store_true", help="search without the language model")
     command.add_argument("--precision", choices=["int8", "float32"], default="int8")
     command.set_defaults(run=run)

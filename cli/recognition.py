@@ -24,10 +24,15 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_beam_argument(command: argparse.ArgumentParser) -> None:
+    """Add ``--beam``."""
+    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
+
+
 def add_recognition_arguments(command: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--pronunciations``, ``--beam`` and ``--hot-word``."""
     add_model_arguments(command)
-    command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step; 0 decodes greedily")
+    add_beam_argument(command)
     command.add_argument(
         "--hot-word",
         action="append",

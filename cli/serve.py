@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli.recognition import add_model_arguments
+from asr.cli.recognition import add_beam_argument, add_model_arguments
 
 if TYPE_CHECKING:
     from asr.server.logs import LogFormat
@@ -38,6 +38,7 @@ def add_arguments(commands: Any) -> None:
         "--call-url", metavar="URL", help="post what is said in telephone calls (/v1/twilio) there, an event a request"
     )
     add_model_arguments(command)
+    add_beam_argument(command)
     command.add_argument("--token", help="clients must present it (default: the variable ASR_TOKEN, if it is set)")
     command.add_argument("--insecure", action="store_true", help="listen on a public address without a token")
     command.add_argument("--cert", type=Path, metavar="PEM", help="certificate: serve TLS")
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
         port=options.port,
         wyoming=options.wyoming,
         call_url=options.call_url,
+        beam=options.beam,
         token=options.token or os.environ.get("ASR_TOKEN"),
         insecure=options.insecure,
         cert=options.cert,

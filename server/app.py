@@ -62,7 +62,7 @@ class App:
 
     def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
         self._options = options
-        self._scheduler = Scheduler(recognizer)
+        self._scheduler = Scheduler(recognizer, options.beam)
         self._places = Places(self._scheduler, options)
         self._telephone = Telephone(self._scheduler, options)
         self._large = LargeMessages(options)

@@ -26,6 +26,7 @@ class ServerOptions:
     cert: Path | None = None  # PEM files: with them the server speaks TLS
     key: Path | None = None
     origins: tuple[str, ...] = ()  # of web pages that may connect besides our own; empty: any
+    beam: int | None = None  # hypotheses that a search keeps per step; 0 decodes greedily; none: the model's own number
     max_connections: int = 500  # more get 503
     max_per_address: int = 100  # connections of one address; more get 503
     max_message_bytes: int = 1 << 20  # larger ones close the connection with 1009
@@ -52,6 +53,8 @@ class ServerOptions:
             raise ConfigError(
                 f"{self.host} can be reached from other machines: give --token, or --insecure if that is meant"
             )
+        if self.beam is not None and self.beam < 0:
+            raise ConfigError(f"beam {self.beam}: choose how many hypotheses are kept, or 0 to decode greedily")
         if self.call_url is not None:
             check_url(self.call_url)
         if self.wyoming is not None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from asr.errors import AsrError
 from asr.recognizer import Recognizer
+from asr.search.decoder import with_beam
 from asr.stream import Stream
 
 from .codec import Audio, Command, End, Flush, Outcome, SetHotWords, Settings
@@ -65,8 +66,10 @@ class Job:
 class Scheduler:
     """See the module. Make it in the event loop's thread, and `stop` it when done."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, beam: int | None = None) -> None:
+        """Streams search as the model's makers tuned it, but with this beam if one is given: see `ServerOptions`."""
         self.recognizer = recognizer
+        self._decoding = with_beam(recognizer.bundle.decoding, beam)
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._active: dict[Job, None] = {}  # jobs that have something to do, in the order they came
@@ -93,7 +96,7 @@ class Scheduler:
             settings.encoding,
             settings.channels,
             settings.rules,
-            settings.decoding(self.recognizer.bundle.decoding),
+            settings.decoding(self._decoding),
             settings.hot_words,
             settings.written,
             settings.replacements,

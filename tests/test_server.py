@@ -22,6 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 import asr
 from asr import HotWord
 from asr.errors import ConfigError
+from asr.search.decoder import with_beam
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,21 @@ def test_our_protocol_gives_the_engine_s_events(server, recognizer, speech) -> N
     for message in messages[1:-1]:
         assert message["text"].startswith(stable)
         stable = message["text"][: message["stable"]] if message["type"] == "partial" else ""
+
+
+def test_a_server_with_a_beam_of_its_own(recognizer, clips) -> None:
+    """Streams search with the beam that the server was given; one that cannot be is told before it serves."""
+    pcm = pcm_of(clips[0].samples)
+    decoding = with_beam(recognizer.bundle.decoding, 5)
+    with serving(recognizer, beam=5) as (address, app):
+        messages = converse(address, {"sample_rate": 16_000}, [pcm, '{"type": "end"}'])
+        assert app._scheduler._decoding == decoding
+    finals = [message["text"] for message in messages if message["type"] == "final"]
+    assert finals == texts_of(recognizer, pcm, decoding=decoding)
+    with pytest.raises(ConfigError, match="beam -1: choose"):
+        ServerOptions(beam=-1)
+    with pytest.raises(ConfigError, match="at most 10000"):
+        with_beam(recognizer.bundle.decoding, 20_000)
 
 
 def test_our_protocol_s_other_requests(server, recognizer, clips) -> None:
