@@ -26,10 +26,12 @@ def test_it_is_its_words(some, more) -> None:
 
 @given(words, words)
 def test_places_are_those_of_a_dictionary(some, others) -> None:
-    """Each word's place among others, or -1."""
+    """Each word's place among others, or -1, all at once and one by one."""
     others = list(dict.fromkeys(others))
     expected = [others.index(word) if word in others else -1 for word in some]
-    assert WordList(some).places_in(WordList(others)).tolist() == expected
+    listed = WordList(others)
+    assert WordList(some).places_in(listed).tolist() == expected
+    assert [listed.find(word) for word in some] == expected
 
 
 def test_lines_that_are_no_words_are_refused() -> None:
