@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from mic_process import write_wav
 
 import asr
@@ -16,6 +17,10 @@ from asr.audio.resample import StreamResampler
 from asr.recognizer import Recognizer
 
 DATA = Path(__file__).parent / "data"
+
+# How long an example takes depends on what else a machine does, and on what Numba compiles in it: tests are not timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @dataclass(frozen=True)

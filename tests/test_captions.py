@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.captions import Cue, captions
@@ -68,7 +68,6 @@ def written(finals: list[Final]) -> list[Final]:
 spoken_or_written = transcripts() | transcripts(VOCABULARY).map(written)
 
 
-@settings(deadline=None)
 @given(spoken_or_written)
 def test_no_word_is_lost(finals) -> None:
     """All words are there, each once and in order, in the spoken and in the written form."""
@@ -76,7 +75,6 @@ def test_no_word_is_lost(finals) -> None:
     assert " ".join(shown) == " ".join(word.text for one in finals for word in one.words)
 
 
-@settings(deadline=None)
 @given(spoken_or_written)
 def test_cues_fit_the_screen(finals) -> None:
     """A cue has one or two lines, and a line 42 characters, unless it is a single longer word."""
@@ -86,7 +84,6 @@ def test_cues_fit_the_screen(finals) -> None:
         assert all(len(line) <= 42 or line in texts for line in cue.lines)
 
 
-@settings(deadline=None)
 @given(spoken_or_written)
 def test_cues_are_shown_in_their_time(finals) -> None:
     """A cue begins with its first word, is there while its words are said, and goes before the next one comes."""
@@ -104,7 +101,6 @@ def test_cues_are_shown_in_their_time(finals) -> None:
         assert number + 1 == len(cues) or cue.end_s <= cues[number + 1].start_s
 
 
-@settings(deadline=None)
 @given(spoken_or_written)
 def test_cues_can_be_read(finals) -> None:
     """A cue is shown for a second and for a twentieth of a second a character, unless the next comes before that."""

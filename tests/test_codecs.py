@@ -65,7 +65,7 @@ QUERIES = st.dictionaries(
 def test_no_conversation_breaks_a_codec(path: str) -> None:
     """Whatever comes, a codec answers with JSON objects or refuses with a reason; Vosk's answers exactly once."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(QUERIES, MESSAGES)
     @example({}, ['{"config": {"sample_rate": NaN}}', b"\0" * 3, b"\0"])
     @example({}, ['{"type": "config", "sample_rate": NaN}', b"\0" * 3])
@@ -76,7 +76,7 @@ def test_no_conversation_breaks_a_codec(path: str) -> None:
     hold()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=200))
 def test_the_fuzz_target(data: bytes) -> None:
     """The target that a fuzzer can go on with runs, and finds nothing at once."""
@@ -107,7 +107,7 @@ FIELDS = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(FIELDS, max_size=5), st.booleans(), st.integers(1, 40), st.binary(max_size=20))
 def test_no_upload_breaks_the_codec(fields, whole: bool, size: int, junk: bytes) -> None:
     """Fields of any name and value, in pieces of any size, whole or not: an answer or a reason."""
@@ -179,7 +179,7 @@ def transcript_of(batches: list[tuple[Event, ...]]) -> str:
     return " ".join(event.text for batch in batches for event in batch if isinstance(event, Final))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(speech())
 def test_wyoming_s_chunks_are_its_transcript(batches: list[tuple[Event, ...]]) -> None:
     """Between one start and one stop, the chunks joined are the transcript, which is all that was said."""
@@ -201,7 +201,7 @@ WYOMING_EVENTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(WYOMING_EVENTS, max_size=6), st.binary(max_size=8), st.lists(st.integers(1, 60), min_size=1))
 def test_wyoming_is_the_same_however_its_bytes_are_cut(events, junk: bytes, sizes: list[int]) -> None:
     """Events as the protocol's own library writes them, and junk after them, ask for the same in any pieces."""
@@ -235,7 +235,7 @@ COMMIT, CLEAR = (json.dumps({"type": f"input_audio_buffer.{what}"}) for what in 
 NO_TURNS = json.dumps({"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(speech(), st.sampled_from([COMMIT, CLEAR])), max_size=4), st.booleans(), st.booleans())
 def test_realtime_s_deltas_are_its_transcripts(parts, turns: bool, hurried: bool) -> None:
     """Every item's deltas joined are its transcript, each is committed once, and only what is cleared is missing.

@@ -178,7 +178,7 @@ def test_the_gradient_is_the_losss_slope(kernel, phone_lm) -> None:
         assert (ahead - behind).item() / 0.2 == pytest.approx(slope, rel=0.02, abs=0.01)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0, 12), steps=st.integers(1, 30))
 def test_a_denominator_is_never_above_zero(seed, scale, steps) -> None:
     """All paths together have at most probability one, and with their weights no more."""

@@ -66,7 +66,7 @@ def all_texts(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
     return texts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 6), st.integers(2, 4), st.integers(0, 10_000))
 def test_a_wide_beam_finds_the_likeliest_text(steps, tokens, seed) -> None:
     """With nothing pruned, the best text and its score are those of the sum over all alignments."""
@@ -90,7 +90,7 @@ def test_the_beam_beats_greedy_where_alignments_add_up() -> None:
     assert math.isclose(math.exp(beam.best().score), 0.64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 40), max_size=6), st.sampled_from(["greedy", "beam"]))
 def test_chunks_do_not_matter(seed, cuts, method) -> None:
     """Fed in pieces of any length, a decoder ends with the same hypothesis."""
@@ -105,7 +105,7 @@ def test_chunks_do_not_matter(seed, cuts, method) -> None:
     assert decode(np.split(log_probs, sorted(cuts))) == decode([log_probs])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 100_000), st.floats(0.5, 6.0), st.integers(1, 12), st.sampled_from(["greedy", "beam"]))
 def test_stable_tokens_never_change(seed, sharpness, beam, method) -> None:
     """Every token once called stable is in every later hypothesis, at its place."""
@@ -119,7 +119,7 @@ def test_stable_tokens_never_change(seed, sharpness, beam, method) -> None:
         stable = best[: decoder.stable_tokens()]
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(
     st.sampled_from([LETTERS, PIECES]),
     st.integers(0, 2**32 - 1),
@@ -166,7 +166,7 @@ def test_hot_words_set_in_silence_are_those_of_what_is_said_next(lm) -> None:
     assert decode(other, wanted, before=20) == decode(other, other, before=20)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 100_000), st.integers(1, 80), st.floats(0.5, 6.0), st.integers(1, 20))
 def test_the_compiled_search_is_the_plain_one(seed, steps, sharpness, beam) -> None:
     """Texts, scores, times, probabilities and stable lengths equal those of the same search in plain Python."""
@@ -183,7 +183,7 @@ def test_the_compiled_search_is_the_plain_one(seed, steps, sharpness, beam) -> N
         assert compiled.trailing_blanks() == reference.trailing_blanks()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([LETTERS, PIECES]),
     st.integers(1, 5),

@@ -55,7 +55,7 @@ def test_agrees_with_torchaudio(clips) -> None:
     assert np.abs(log_mel(clips[0].samples, OPTIONS) - expected.numpy()).max() < 5e-3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_chunking_gives_the_same_frames(clips, data) -> None:
     """Cut anywhere, a stream's frames equal the whole recording's bit for bit."""
@@ -70,7 +70,7 @@ def test_chunks_of_one_sample(clips) -> None:
     assert np.array_equal(streamed(samples, list(range(len(samples)))), log_mel(samples, OPTIONS))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 def test_a_window_gives_the_same_bits_in_any_company(seed, others) -> None:
     """A stream's block of frames is the same bit for bit alone and among those of other streams."""

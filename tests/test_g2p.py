@@ -59,7 +59,7 @@ def test_spelled_words(model: GraphemeToPhoneme) -> None:
     assert model.pronounce("a'") == [(encode_phonemes("EY"), 1.0)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text(LETTERS, min_size=1, max_size=64).filter(lambda word: word.strip("'")))
 def test_any_word_gets_something(model: GraphemeToPhoneme, word: str) -> None:
     """Any letters give pronunciations that differ, the likeliest first, with probabilities that sum to one at most."""

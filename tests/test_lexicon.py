@@ -44,7 +44,7 @@ words = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Z")), min_size=
 pronunciations = st.lists(st.lists(st.integers(1, 39), min_size=1, max_size=9).map(tuple), min_size=1, max_size=6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(words, pronunciations, max_size=30))
 def test_the_compact_file_keeps_everything(tmp_path_factory: pytest.TempPathFactory, entries: dict) -> None:
     """Any words and pronunciations come back as they were, in order, but for duplicates and the fifth and later."""

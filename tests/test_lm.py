@@ -62,7 +62,7 @@ def distribution(table: NgramTable, history: list[int]) -> np.ndarray:
     return np.exp(table.score(grams))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sentences, st.integers(1, 4), st.data())
 def test_probabilities_sum_to_one(lines, order, data) -> None:
     """After any history, seen or not, of an estimated model and of a pruned one."""
@@ -99,7 +99,7 @@ def test_kneser_ney_by_hand() -> None:
     assert math.exp(table.score(np.array([[3, 4]]))[0]) == pytest.approx(p_b_after_a)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lines=sentences, order=st.integers(1, 4))
 def test_the_stored_model_is_the_estimated_one(tmp_path_factory, lines, order) -> None:
     """Saved, mapped and asked word by word, it answers as the table does, up to its 8 bits."""

@@ -10,7 +10,7 @@ from types import FunctionType
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError
@@ -235,7 +235,6 @@ def products(request):
         yield compiled
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 130), st.integers(0, 99))
 def test_our_own_product_is_exact(products, count, depth, outputs, seed) -> None:
     """For any number of rows, inputs and outputs, the extremes among them, the sums are those of plain integers."""

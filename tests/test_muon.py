@@ -11,7 +11,7 @@ from asr.train import muon
 from asr.train.muon import FloatMuon, make_muon
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 99))
 def test_steps_are_those_of_torch(rows: int, columns: int, seed: int) -> None:
     """But for bfloat16's rounding, three steps from the same start and gradients end at the same weights."""

@@ -86,7 +86,7 @@ utterances = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)  # each waits for the disk many times
+@settings(max_examples=30)  # each waits for the disk many times
 @given(utterances, st.integers(0, 3))
 def test_subtitles_never_overlap(tmp_path_factory, spoken, restarts) -> None:
     """However utterances end and follow each other, and however often the file is opened anew, times only grow."""

@@ -87,7 +87,7 @@ class Recorded(Punctuator):
 some_words = st.lists(st.sampled_from([*WORDS, "unseen", "wat"]), min_size=1, max_size=9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(some_words, min_size=1, max_size=4), st.data())
 def test_what_runs_is_what_was_trained(model: Punctuation, spoken: list[list[str]], data: st.DataObject) -> None:
     """Scores of several utterances are the network's in torch but for 8-bit rounding, and decide marks and capitals."""
@@ -157,7 +157,7 @@ def heard(words: list[str]) -> tuple[Word, ...]:
 spoken_words = st.lists(st.sampled_from([*WORDS, "twenty", "five", "dollars", "open", "a"]), max_size=20)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(spoken_words, min_size=1, max_size=3), st.data())
 def test_stable_text_never_changes(model: Punctuation, said: list[list[str]], data: st.DataObject) -> None:
     """However words become stable, in each utterance stable text begins all that comes after it; no word is lost, and
@@ -204,7 +204,7 @@ def test_an_utterance_that_goes_on_is_the_same_sentence(model: Punctuation) -> N
     assert capital  # whatever the weights: the rule above was tried
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spoken_words.filter(bool))
 def test_nothing_ends_with_a_comma(model: Punctuation, words: list[str]) -> None:
     """At a stream's end a full stop takes the place of a last comma; at a pause nothing does."""

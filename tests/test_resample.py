@@ -16,7 +16,7 @@ def resampled(samples: np.ndarray, from_hz: float, cuts: list[int]) -> np.ndarra
     return np.concatenate([*[resampler.accept(part) for part in np.split(samples, cuts)], resampler.finish()])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rate_hz=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000]),
     cuts=st.lists(st.integers(0, 9_000), max_size=20),

@@ -125,7 +125,7 @@ def decoder_of(lm, model, options: DecoderOptions, recombine: bool = True) -> Wo
     return WordBeamDecoder(options, TOKENS, words, lm, pronounce, recombine, second)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 5), st.integers(0, 100_000), st.floats(0.1, 1.0))
 def test_scores_have_its_share(lm, network, model, steps, seed, share) -> None:
     """With nothing pruned, each text's score is the one without the second model, plus the share of the difference that
@@ -153,7 +153,7 @@ def test_scores_have_its_share(lm, network, model, steps, seed, share) -> None:
         assert math.isclose(reading.score, before[reading.text] + gain, abs_tol=2e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 40), max_size=8))
 def test_chunks_do_not_matter(lm, model, seed, cuts) -> None:
     """The text is the same however the steps are cut into chunks, and so is its score."""
@@ -166,7 +166,7 @@ def test_chunks_do_not_matter(lm, model, seed, cuts) -> None:
     assert whole.finals()[0] == parts.finals()[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_stable_text_stays(lm, model, seed) -> None:
     """What was called stable is in every later text, the final one too."""

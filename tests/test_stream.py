@@ -44,7 +44,7 @@ def test_speech_becomes_words(recognizer, clips) -> None:
     assert errors.rate < 0.45
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_chunking_gives_the_same_events(recognizer, speech, data) -> None:
     """Chunks from one sample to ten seconds: the same texts, word times and partials, bit for bit."""

@@ -197,7 +197,7 @@ def test_messages_that_come_early_twice_or_never(address, recognizer, sound) -> 
     assert messages_heard[-1]["duration"] == pytest.approx(len(sound) / 8_000, abs=0.05)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.binary(min_size=8, max_size=24), max_size=12), st.randoms(use_true_random=False))
 def test_the_order_of_messages_changes_nothing(parts: list[bytes], random) -> None:
     """However a start and a few messages are mixed, the same is asked for as in their order."""

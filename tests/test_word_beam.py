@@ -107,7 +107,7 @@ def all_texts(log_probs: np.ndarray, spoken: dict[str, list[tuple[int, ...]]]) -
     return texts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 5),
     st.integers(0, 100_000),
@@ -143,7 +143,7 @@ def test_scores_are_exact(lm, steps, seed, with_lm, phrases) -> None:
     assert len({reading.text for reading in found}) == len(found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 100_000),
     st.integers(1, 30),
@@ -189,7 +189,7 @@ def decode(log_probs: np.ndarray, lm: LanguageModel | None = None, hot: tuple[Ho
     return decoder.finals()[0].text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 60), max_size=6), st.booleans())
 def test_chunks_do_not_matter(lm, seed, cuts, hot) -> None:
     """Fed in pieces of any length, a decoder ends with the same readings."""
@@ -205,7 +205,7 @@ def test_chunks_do_not_matter(lm, seed, cuts, hot) -> None:
     assert read(np.split(log_probs, sorted(cuts))) == read([log_probs])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 6.0), st.integers(1, 24), st.integers(1, 9), st.booleans())
 def test_stable_words_never_change(lm, seed, sharpness, beam, chunk, hot) -> None:
     """Every word once called stable is in every later best text and in the final one, at its place and time."""

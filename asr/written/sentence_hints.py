@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.compiler import entry, inner
+from asr.compiler import entry, inner, jit
 from asr.lm.lookup import LmArrays, advance, score
 
 HINTS = 3
@@ -53,9 +53,9 @@ def hint_word(lm: LmArrays, words: Any, hints: Any) -> None:
     hint(lm, words[0], words[1], words[2], hints)
 
 
-@entry
+@jit(_nrt=False)
 def hint_lines(lm: LmArrays, words: Any, follows: Any, hints: Any) -> None:
-    """The hints of lines of text.
+    """The hints of lines of text, to train on.
 
     Args:
         lm: the language model.
