@@ -96,4 +96,7 @@ def test_the_command_writes_what_it_finds(tmp_path, recognizer, capsys) -> None:
     assert asr.load(model).bundle.decoding.beam == 4
     (model / "lm.safetensors").unlink()
     assert main(arguments) == 1
+    assert "or take this file away" in capsys.readouterr().err
+    (model / "punctuation.safetensors").unlink()
+    assert main(arguments) == 1
     assert "asr lm build" in capsys.readouterr().err

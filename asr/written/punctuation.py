@@ -162,7 +162,8 @@ class Punctuation:
             raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
         if model.reads_hints and lm is None:
             raise ModelError(
-                f"{path} was trained with a language model and needs it: put its lm.safetensors into the same folder"
+                f"{path} was trained with a language model and needs it: put its lm.safetensors into the same folder, "
+                "or take this file away and do without punctuation"
             )
         return model
 
