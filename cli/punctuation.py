@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asr.cli.timed_report import timed_report
+
+if TYPE_CHECKING:
+    from asr.lm import LanguageModel
 
 
 def add_arguments(commands: Any) -> None:
@@ -41,7 +44,8 @@ def add_arguments(commands: Any) -> None:
         "--lm",
         type=Path,
         metavar="FILE",
-        help="the lm.safetensors that will lie beside the model: it gives hints where sentences end",
+        help="the lm.safetensors that will lie beside the model: it gives hints where sentences end (default: none, "
+        "or that beside the start, if the start reads one)",
     )
     train.add_argument("--layers", type=int, metavar="N", help="LSTMs (default: the start's, or 2)")
     train.add_argument(
@@ -86,7 +90,10 @@ def run_train(options: argparse.Namespace) -> int:
     from asr.written.punctuation import Punctuation
 
     lm = LanguageModel.load(options.lm) if options.lm else None
-    start = Punctuation.load(options.start, lm) if options.start else None
+    start = None
+    if options.start:
+        start = Punctuation.load(options.start, lm or _lm_beside(options.start))
+        lm = lm or (start.lm if start.reads_hints else None)
     lookahead, peak = options.lookahead, options.learning_rate
     if lookahead is None:
         lookahead = start.lookahead if start else PunctuationOptions.lookahead
@@ -115,16 +122,24 @@ def run_train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _lm_beside(model: Path) -> LanguageModel | None:
+    """The language model in a model's folder."""
+    from asr.bundle import LM_FILE
+    from asr.lm import LanguageModel
+
+    path = model.with_name(LM_FILE)
+    return LanguageModel.load(path) if path.exists() else None
+
+
 def run_score(options: argparse.Namespace) -> int:
     """Measure a model on each text."""
-    from asr.bundle import LM_FILE
     from asr.lm import LanguageModel
     from asr.train.marked_text import HELD_OUT, MarkedTextReader
     from asr.train.punctuation_score import score_text
     from asr.written.punctuation import Punctuation
 
-    path = options.lm or options.model.with_name(LM_FILE)
-    model = Punctuation.load(options.model, LanguageModel.load(path) if path.exists() else None)
+    lm = LanguageModel.load(options.lm) if options.lm else _lm_beside(options.model)
+    model = Punctuation.load(options.model, lm)
     for path in options.text:
         reader = MarkedTextReader()
         text = reader.read(path, options.most_words, HELD_OUT if options.held_out else None)

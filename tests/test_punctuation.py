@@ -350,6 +350,9 @@ def test_the_command_trains_and_measures(
     more = ["--start", str(out), "--lookahead", "7", "--steps", "1", *hints]
     assert main(["punctuation", "train", str(tmp_path / "more"), str(text_file), *more]) == 0
     assert Punctuation.load(tmp_path / "more", lm).lookahead == 7
+    again = ["--start", str(tmp_path / "more"), "--steps", "1"]  # with the language model that lies beside it
+    assert main(["punctuation", "train", str(tmp_path / "again"), str(text_file), *again]) == 0
+    assert Punctuation.load(tmp_path / "again", lm).reads_hints
     assert main(["punctuation", "score", str(tmp_path / "more"), str(text_file), "--most-words", "500"]) == 0
     assert main(["punctuation", "score", str(out), str(text_file), "--most-words", "500"]) == 0
     assert "precision" in capsys.readouterr().out
@@ -373,6 +376,10 @@ def test_damaged_files_are_told(model: Punctuation, tmp_path: Path) -> None:
     stored["cell.memory"] = stored["cell.memory"][:, :-1]
     replace(model, stored=stored).save(path)
     with pytest.raises(ModelError, match=r"cell\.memory has another shape"):
+        Punctuation.load(path, model.lm)
+    stored["last_norm"] = stored["last_norm"][:, :0]
+    replace(model, stored=stored).save(path)
+    with pytest.raises(ModelError, match="Copy the model folder again"):
         Punctuation.load(path, model.lm)
 
 

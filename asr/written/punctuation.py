@@ -158,7 +158,7 @@ class Punctuation:
             stored.setdefault(SHIFTS, np.zeros(OUTPUTS, np.float32))
             model = cls(words, forms, stored, lm)
             _check(model)
-        except (OSError, ValueError, KeyError, IndexError, zlib.error) as error:
+        except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError, zlib.error) as error:
             raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}). {_AGAIN}") from error
         if model.reads_hints and lm is None:
             raise ModelError(
