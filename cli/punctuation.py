@@ -94,16 +94,18 @@ def run_train(options: argparse.Namespace) -> int:
     if options.start:
         start = Punctuation.load(options.start, lm or _lm_beside(options.start))
         lm = lm or (start.lm if start.reads_hints else None)
-    lookahead, peak = options.lookahead, options.learning_rate
+    lookahead, layers, peak = options.lookahead, options.layers, options.learning_rate
     if lookahead is None:
         lookahead = start.lookahead if start else PunctuationOptions.lookahead
+    if layers is None:
+        layers = start.layers if start else PunctuationOptions.layers
     if peak is None:
         peak = PunctuationOptions.learning_rate / (2 if start else 1)
     settings = PunctuationOptions(
         steps=options.steps,
         kernels=options.kernels,
         lookahead=lookahead,
-        layers=options.layers or (start.layers if start else PunctuationOptions.layers),
+        layers=layers,
         learning_rate=peak,
     )
     reader, report = MarkedTextReader(), timed_report()

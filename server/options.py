@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from asr.errors import ConfigError
+from asr.search.decoder import DecoderOptions, with_beam
 
 from .callback import check_url
 from .listener import parse_address
@@ -53,8 +54,7 @@ class ServerOptions:
             raise ConfigError(
                 f"{self.host} can be reached from other machines: give --token, or --insecure if that is meant"
             )
-        if self.beam is not None and self.beam < 0:
-            raise ConfigError(f"beam {self.beam}: choose how many hypotheses are kept, or 0 to decode greedily")
+        with_beam(DecoderOptions(), self.beam)  # before any process serves
         if self.call_url is not None:
             check_url(self.call_url)
         if self.wyoming is not None:

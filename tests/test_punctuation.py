@@ -356,6 +356,8 @@ def test_the_command_trains_and_measures(
     assert main(["punctuation", "score", str(tmp_path / "more"), str(text_file), "--most-words", "500"]) == 0
     assert main(["punctuation", "score", str(out), str(text_file), "--most-words", "500"]) == 0
     assert "precision" in capsys.readouterr().out
+    assert main(["punctuation", "train", str(out), str(text_file), "--layers", "0"]) == 1
+    assert "layers, lookahead" in capsys.readouterr().err
     assert main(["punctuation", "train", str(out), f"{text_file}=much"]) == 1
     assert "'much' is no number" in capsys.readouterr().err
     empty = tmp_path / "empty.txt"

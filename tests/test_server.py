@@ -141,7 +141,7 @@ def test_a_server_with_a_beam_of_its_own(recognizer, clips) -> None:
     with pytest.raises(ConfigError, match="beam -1: choose"):
         ServerOptions(beam=-1)
     with pytest.raises(ConfigError, match="at most 10000"):
-        with_beam(recognizer.bundle.decoding, 20_000)
+        ServerOptions(beam=20_000)
 
 
 def test_our_protocol_s_other_requests(server, recognizer, clips) -> None:

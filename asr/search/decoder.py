@@ -52,9 +52,11 @@ class DecoderOptions:
 
 
 def with_beam(options: DecoderOptions, beam: int | None) -> DecoderOptions:
-    """The options with another beam; 0 decodes greedily, None changes nothing."""
+    """The options with another beam; 0 decodes greedily, None changes nothing. Raises ConfigError if it cannot be."""
     if beam is None:
         return options
+    if beam < 0:
+        raise ConfigError(f"beam {beam}: choose how many hypotheses are kept, or 0 to decode greedily")
     return replace(options, method="greedy") if beam == 0 else replace(options, method="beam", beam=beam)
 
 

@@ -139,7 +139,8 @@ class PunctuationTrainer:
         scores, marks, capitals = [], [], []
         for step in range(_BALANCED):
             inputs, at_marks, at_capitals = self._batch(self.options.steps + step)
-            lines = (inputs[3] == UNKNOWN_PAUSE).any(dim=0)
+            pauses = inputs[3]
+            lines = (pauses == UNKNOWN_PAUSE).any(dim=0)
             with torch.no_grad():
                 given = self.model(*(part[:, lines] for part in inputs), kernels=self.options.kernels)
             scores.append(given.flatten(0, 1).numpy())

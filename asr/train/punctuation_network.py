@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +19,8 @@ from asr.written.punctuation import FEATURES, MATRICES, NEW_UTTERANCE, NORMS, OU
 Array = np.ndarray[Any, Any]
 
 
-# What the parameters are called in the model file, but for those of the layers, which lie end to end there.
+# What the parameters are called in the model file. Those of layers, # being a layer's number, lie end to end there; a
+# cell's two biases are one, and a norm's two parameters are rows of one array.
 _STORED = {
     "words": "words",
     "endings": "endings",
@@ -29,7 +29,19 @@ _STORED = {
     "window.bias": "window.bias",
     "out.weight": "out",
     "out.bias": "out.bias",
+    "cells.#.weight_ih_l0": "cell.input",
+    "cells.#.weight_hh_l0": "cell.memory",
+    "cells.#.bias_ih_l0": "cell.bias",
+    "norms.#.weight": "norm.weight",
+    "norms.#.bias": "norm.bias",
+    "last_norm.weight": "last_norm.weight",
+    "last_norm.bias": "last_norm.bias",
 }
+
+
+def _own_names(name: str, layers: int) -> list[str]:
+    """A name of `_STORED` for each layer."""
+    return [name.replace("#", str(layer)) for layer in range(layers)] if "#" in name else [name]
 
 
 class PunctuationNetwork(nn.Module):
@@ -127,7 +139,7 @@ class PunctuationNetwork(nn.Module):
         Raises ConfigError if the model has more of these.
         """
         stored, own_hints = model.stored, model.features - FEATURES
-        layers, hints = layers or model.layers, own_hints if hints is None else hints
+        layers, hints = model.layers if layers is None else layers, own_hints if hints is None else hints
         if lookahead < model.lookahead:
             raise ConfigError(f"the model reads {model.lookahead} words ahead: so many at least are to be read")
         if layers < model.layers or hints < own_hints:
@@ -136,11 +148,12 @@ class PunctuationNetwork(nn.Module):
         values = {name: np.array(value, np.float32) for name, value in model.stored.items()}
         for name in MATRICES:
             values[name] *= (values[f"{name}.peaks"] / PEAK)[:, None]
-        given = {own: values[name] for own, name in _STORED.items()}
-        given |= {f"last_norm.{part}": values[NORMS[1]][row] for row, part in enumerate(("weight", "bias"))}
-        for (kind, part), stacked in network._layered(values).items():
-            for k, value in enumerate(np.split(stacked, model.layers)):
-                given[f"{kind}.{k}.{part}"] = value
+        for name in NORMS:
+            values[f"{name}.weight"], values[f"{name}.bias"] = values[name]
+        given: dict[str, Array] = {}
+        for own, name in _STORED.items():
+            names = _own_names(own, model.layers)
+            given |= zip(names, np.split(values[name], len(names)), strict=True)
         state = network.state_dict()
         read = model.width + model.features
         window, nothing = given.pop("window.weight"), given.pop("nothing")
@@ -156,28 +169,14 @@ class PunctuationNetwork(nn.Module):
             state[name].copy_(torch.from_numpy(value))
         return network
 
-    @staticmethod
-    def _layered(values: Mapping[str, Array]) -> dict[tuple[str, str], Array]:
-        """Parameters of layers as the file has them, all layers end to end, by list and name."""
-        return {
-            ("cells", "weight_ih_l0"): values["cell.input"],
-            ("cells", "weight_hh_l0"): values["cell.memory"],
-            ("cells", "bias_ih_l0"): values["cell.bias"],
-            ("norms", "weight"): values[NORMS[0]][0],
-            ("norms", "bias"): values[NORMS[0]][1],
-        }
-
     def values(self) -> dict[str, Array]:
         """The parameters under the names that the model file has."""
         arrays = {name: value.detach().float().numpy().copy() for name, value in self.state_dict().items()}
-        layers = range(len(self.cells))
 
-        def end_to_end(name: str) -> Array:
-            return np.concatenate([arrays[name.replace("#", str(k))] for k in layers])
+        def end_to_end(own: str) -> Array:
+            return np.concatenate([arrays[name] for name in _own_names(own, len(self.cells))])
 
-        values = {name: arrays[own] for own, name in _STORED.items()}
-        values["cell.input"], values["cell.memory"] = (end_to_end(f"cells.#.weight_{part}_l0") for part in ("ih", "hh"))
-        values["cell.bias"] = end_to_end("cells.#.bias_ih_l0") + end_to_end("cells.#.bias_hh_l0")
-        values[NORMS[0]] = np.stack([end_to_end("norms.#.weight"), end_to_end("norms.#.bias")])
-        values[NORMS[1]] = np.stack([arrays["last_norm.weight"], arrays["last_norm.bias"]])
-        return values
+        values = {name: end_to_end(own) for own, name in _STORED.items()}
+        values["cell.bias"] += end_to_end("cells.#.bias_hh_l0")
+        norms = {name: np.stack([values.pop(f"{name}.weight"), values.pop(f"{name}.bias")]) for name in NORMS}
+        return values | norms

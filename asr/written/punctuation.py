@@ -110,8 +110,9 @@ class Punctuation:
 
     @cached_property
     def lm_table(self) -> ArrayTable:
-        """The language model, for compiled code; an empty one if it reads no hints."""
-        return ArrayTable((self.lm or LanguageModel.empty()).arrays)
+        """The language model, for compiled code. Only a model that reads hints is asked."""
+        assert self.lm is not None
+        return ArrayTable(self.lm.arrays)
 
     @classmethod
     def of_parameters(

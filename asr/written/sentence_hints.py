@@ -20,12 +20,12 @@ from asr.lm.lookup import LmArrays, advance, score
 HINTS = 3
 WORDS_READ = 3  # the word and the two before it
 NO_WORD = -1  # in place of a word where nothing is known of what was said before
-SCALE = np.float32(0.25)  # of all hints, for a network
+_SCALE = np.float32(0.25)  # of all hints, for a network
 _BEGIN, _END = 1, 2  # of a sentence: words of the language model
 _COMMON_END = 4.0  # added to the first hint, which is -4 where an end is as likely as usual
 
 
-@inner()
+@inner(_nrt=False)
 def hint(lm: LmArrays, first: int, second: int, word: int, hints: Any) -> None:
     """The hints of a word.
 
@@ -42,9 +42,9 @@ def hint(lm: LmArrays, first: int, second: int, word: int, hints: Any) -> None:
         return
     before = np.int64(second) if first < 0 else advance(lm, np.int64(first), np.int64(second))
     goes_on = score(lm, before, np.int64(word))
-    hints[0] = SCALE * (score(lm, before, np.int64(_END)) + _COMMON_END)
-    hints[1] = SCALE * (score(lm, np.int64(_BEGIN), np.int64(word)) - goes_on)
-    hints[2] = SCALE * (score(lm, advance(lm, np.int64(_BEGIN), np.int64(second)), np.int64(word)) - goes_on)
+    hints[0] = _SCALE * (score(lm, before, np.int64(_END)) + _COMMON_END)
+    hints[1] = _SCALE * (score(lm, np.int64(_BEGIN), np.int64(word)) - goes_on)
+    hints[2] = _SCALE * (score(lm, advance(lm, np.int64(_BEGIN), np.int64(second)), np.int64(word)) - goes_on)
 
 
 @entry
