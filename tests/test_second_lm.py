@@ -21,8 +21,8 @@ from asr.lm.estimate import encode, estimate
 from asr.lm.table import SPECIAL
 from asr.search import word_beam
 from asr.search.decoder import DecoderOptions
-from asr.search.second_kernel import chance, make_memories, remember
-from asr.search.second_lm import SecondLm, SecondOpinion
+from asr.search.second_kernel import chance, make_memories, remember, sum_band
+from asr.search.second_lm import BANDS, SecondLm, SecondOpinion
 from asr.search.word_beam import _SETTLE_EVERY, WordBeamDecoder
 from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
 from asr.train.second_lm_network import SecondNetwork
@@ -68,12 +68,18 @@ def log_probs_of(network: SecondNetwork, text: list[int], unknown: int) -> np.nd
 
 
 @jit(_nrt=False)
-def _remember(m, before, row, word):
-    remember(m, before, row, word)
+def _remember(m, first, numbers):
+    """After the texts of rows ``first`` on, that of each and one more word, in the rows behind them."""
+    for k in range(len(numbers)):
+        m.before[k], m.number[k], m.row[k] = first - len(numbers) + k, numbers[k], first + k
+    remember(m, len(numbers))
 
 
 @jit(_nrt=False)
 def _chance(m, row, word):
+    for band in range(BANDS):
+        m.row[0] = row
+        sum_band(m, band, 1)
     return chance(m, row, word)
 
 
@@ -83,7 +89,7 @@ def compiled(model: SecondLm, lm: LanguageModel, text: list[int]) -> np.ndarray:
     unknown = len(model.words)
     rows = []
     for row, number in enumerate([unknown + 1, *text]):
-        _remember(memories, row - 1, row, number)
+        _remember(memories, row, np.array([number]))
         rows.append([_chance(memories, row, other) for other in range(unknown + 2)])
     return np.array(rows)
 

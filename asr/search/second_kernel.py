@@ -1,8 +1,9 @@
 """The recurrent language model's arithmetic: its memory after one more word, and how likely a word is.
 
-Integer sums and plain loops, as in `asr.network.quantized_kernel`. What has been worked out for a memory is kept with
-it: the vectors that come out of it, and the sums of probabilities that were asked for. Every call of a function is
-compiled into the one that calls it, so there are few.
+Integer sums and plain loops, as in `asr.network.quantized_kernel`. Its weights are more than the nearer caches hold, so
+several texts are worked out together: a weight that was read serves all of them. What has been worked out for a memory
+is kept with it: the vectors that come out of it, and the sums of probabilities that were asked for. Every call of a
+function is compiled into the one that calls it, so there are few.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.compiler import inner
-from asr.network.integers import factor_type
-from asr.network.quantized_kernel import exp, normalize, sigmoid, tanh, to_integers
+from asr.network.packed_kernel import products
+from asr.network.packed_weights import DEPTH, PANEL, STRIP, available
+from asr.network.quantized_kernel import exp, normalize, sigmoid, tanh, to_integers, view
 from asr.search.second_lm import (
     BANDS,
     FROM_INPUT,
@@ -31,34 +33,43 @@ from asr.search.second_lm import (
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
 
-_ROWS, _COLUMNS = 2, 3  # in `SecondArrays.shapes`
+AT_ONCE = 4  # texts that are worked out together
+_ROWS, _COLUMNS = 3, 4  # in `SecondArrays.shapes`
 
 
 class Memories(NamedTuple):
-    """What the model remembers after some texts, a row each, and working memory."""
+    """What the model remembers after some texts, a row each; the texts that are being worked out; working memory."""
 
     model: SecondArrays
     ids: np.ndarray  # int32 (words of the search,): the model's numbers for them
     rest: np.ndarray  # float64 (1,): see `SecondOpinion`
     cell: np.ndarray  # float32 (rows, units)
-    hidden: np.ndarray  # (rows, units), of `factor_type`: times its scale
+    hidden: np.ndarray  # int8 (rows, units): times its scale
     hidden_scale: np.ndarray  # float32 (rows,)
-    out: np.ndarray  # (rows, BANDS, widest), of `factor_type`: what comes out for each band, times its scale
+    out: np.ndarray  # int8 (rows, BANDS, widest): what comes out for each band, times its scale
     out_scale: np.ndarray  # float32 (rows, BANDS)
     shares: np.ndarray  # float32 (rows, BANDS): scores of the second and third band in the first sum
     sums: np.ndarray  # float64 (rows, BANDS): log of the sums; infinity if not asked for yet
     taken: np.ndarray  # uint8 (rows,)
-    vector: np.ndarray  # float32 (units,)
-    integers: np.ndarray  # (units,), of `factor_type`
-    gates: np.ndarray  # float32 (2, 4 * units): by the input, by the memory
-    scores: np.ndarray  # float32 (words of the largest band, or the width of its vectors,)
+    before: np.ndarray  # int64 (AT_ONCE,): the rows of the texts that go on; -1 if nothing was before
+    number: np.ndarray  # int64 (AT_ONCE,): the words that they go on with
+    row: np.ndarray  # int64 (AT_ONCE,): where what is worked out goes
+    x: np.ndarray  # float32 (AT_ONCE, units)
+    gates: np.ndarray  # float32 (2, AT_ONCE, 4 * units): by the input, by the memory
+    normed: np.ndarray  # float32 (units,)
+    integers: np.ndarray  # int8 (AT_ONCE * units,): rows, times their scales
+    scales: np.ndarray  # float32 (AT_ONCE,)
+    totals: np.ndarray  # int32: rows of sums
+    scores: np.ndarray  # float32 (PANEL,)
+    added: np.ndarray  # float32 (AT_ONCE, PANEL)
+    tops: np.ndarray  # float32 (AT_ONCE,)
 
 
 def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
     """Room for so many memories; without a model, the same arrays with nothing in them."""
-    none = np.zeros(0, np.float32)
-    shapes = np.zeros((len(NAMES), 4), np.int64)
-    model = SecondArrays(np.zeros(0, np.int8), none, none, shapes, np.zeros((4, 0), np.float32))
+    none, weights = np.zeros(0, np.float32), np.zeros((0, STRIP * DEPTH) if available() else 0, np.int8)
+    shapes = np.zeros((len(NAMES), 5), np.int64)
+    model = SecondArrays(weights, np.zeros(0, np.int32), none, none, shapes, np.zeros((4, 0), np.float32))
     ids, rest = np.zeros(0, np.int32), 0.0
     if opinion is not None:
         model, ids, rest = opinion.model.arrays, opinion.ids, opinion.rest
@@ -70,31 +81,56 @@ def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
         ids,
         np.array([rest]),
         cell=np.zeros((rows, units), np.float32),
-        hidden=np.zeros((rows, units), factor_type()),
+        hidden=np.zeros((rows, units), np.int8),
         hidden_scale=np.zeros(rows, np.float32),
-        out=np.zeros((rows, BANDS, words[:, _COLUMNS].max()), factor_type()),
+        out=np.zeros((rows, BANDS, words[:, _COLUMNS].max()), np.int8),
         out_scale=np.zeros((rows, BANDS), np.float32),
         shares=np.zeros((rows, BANDS), np.float32),
         sums=np.zeros((rows, BANDS)),
         taken=np.zeros(rows, np.uint8),
-        vector=np.zeros(units, np.float32),
-        integers=np.zeros(units, factor_type()),
-        gates=np.zeros((2, 4 * units), np.float32),
-        scores=np.zeros(words[:, _ROWS:].max(), np.float32),
+        before=np.zeros(AT_ONCE, np.int64),
+        number=np.zeros(AT_ONCE, np.int64),
+        row=np.zeros(AT_ONCE, np.int64),
+        x=np.zeros((AT_ONCE, units), np.float32),
+        gates=np.zeros((2, AT_ONCE, 4 * units), np.float32),
+        normed=np.zeros(units, np.float32),
+        integers=np.zeros(AT_ONCE * units, np.int8),
+        scales=np.zeros(AT_ONCE, np.float32),
+        totals=np.zeros(AT_ONCE * (4 * units + PANEL), np.int32),
+        scores=np.zeros(PANEL, np.float32),
+        added=np.zeros((AT_ONCE, PANEL), np.float32),
+        tops=np.zeros(AT_ONCE, np.float32),
     )
 
 
 @_inner
-def _product(model, matrix, x, x_scale, out):  # type: ignore[no-untyped-def]
-    """``out = scale * x_scale * (matrix @ x) + bias``; the sums are exact."""
-    first, first_row, rows, columns = model.shapes[matrix]
-    for j in range(rows):
-        row = model.weights[first + j * columns : first + (j + 1) * columns]
-        total = np.int32(0)
-        for i in range(len(row)):
-            # The casts keep Numba from widening to 64 bits; LLVM makes one multiply-add of pairs of it.
-            total = np.int32(total + np.int32(np.int32(row[i]) * np.int32(x[i])))
-        out[j] = np.float32(total) * (model.scale[first_row + j] * x_scale) + model.bias[first_row + j]
+def _sums(weights, begin, first, first_begin, rows, columns, x, out):  # type: ignore[no-untyped-def]
+    """Exact sums ``(n, at least rows)`` of ``x``, ``(n, columns)``, with the rows of weights from one on."""
+    if weights.ndim == 2:  # decided when it is compiled
+        panels = (rows + PANEL - 1) // PANEL
+        packed = view(weights, first, (panels, PANEL // STRIP, columns // DEPTH, STRIP, DEPTH))
+        products(packed, view(begin, first_begin, (panels, PANEL)), x, out)
+    else:
+        for n in range(x.shape[0]):
+            for j in range(rows):
+                row, total = first + j * columns, np.int32(0)
+                for i in range(columns):
+                    # The casts keep Numba from widening to 64 bits; LLVM makes one multiply-add of pairs of it.
+                    total = np.int32(total + np.int32(np.int32(weights[row + i]) * np.int32(x[n, i])))
+                out[n, j] = total
+
+
+@_inner
+def _vector(weights, first, columns, row, out):  # type: ignore[no-untyped-def]
+    """A row of a matrix."""
+    if weights.ndim == 2:
+        within = row % PANEL
+        at = (first + (row - within) * columns) // (STRIP * DEPTH) + within // STRIP * (columns // DEPTH)
+        for i in range(columns):
+            out[i] = weights[at + i // DEPTH, within % STRIP * DEPTH + i % DEPTH]
+    else:
+        for i in range(columns):
+            out[i] = weights[first + row * columns + i]
 
 
 @_inner
@@ -108,96 +144,139 @@ def _band_of(model, word):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def remember(m, before, row, number):  # type: ignore[no-untyped-def]
-    """Write into ``row`` what the model remembers of the text of row ``before`` and a word after it.
-
-    Before -1 there is nothing.
-    """
-    model, units, x, integers = m.model, len(m.vector), m.vector, m.integers
-    gates, more = m.gates[0], m.gates[1]
-    band, word = _band_of(model, number)
-    first, first_row, _, width = model.shapes[WORDS + band]
-    for i in range(width):
-        integers[i] = np.int8(model.weights[first + word * width + i])
-    scale = model.scale[first_row + word]
-    # The word's vector, then the gates by it, then by the memory, then what comes out for the other bands and for each
-    # band: one call serves all of these products.
-    for part in range(4 + BANDS):
-        matrix, out = np.int64(INPUTS) + band, x
-        if part == 1:
-            matrix, out = np.int64(FROM_INPUT), gates
+def remember(m, count):  # type: ignore[no-untyped-def]
+    """Work out what the model remembers of the first ``count`` texts that go on."""
+    model, units, x = m.model, m.x.shape[1], m.x
+    # The vector of each word, then the gates by it, then by the memory, then what comes out for the other bands and for
+    # each band: one call serves all of these products. Words are of different bands, so their vectors come one by one.
+    for turn in range(count + 3 + BANDS):
+        part, first, rows = max(turn - count, -1), np.int64(0), count
+        matrix, out = np.int64(FROM_INPUT), m.gates[0]
+        if part < 0:
+            first, rows = np.int64(turn), np.int64(1)
+            band, word = _band_of(model, m.number[turn])
+            weights, _, first_row, _, width = model.shapes[WORDS + band]
+            _vector(model.weights, weights, width, word, m.integers)
+            m.scales[turn] = model.scale[first_row + word]
+            matrix, out = np.int64(INPUTS) + band, x
+        elif part == 1:
+            matrix, out = np.int64(FROM_MEMORY), m.gates[1]
         elif part == 2:
-            matrix, out = np.int64(FROM_MEMORY), more
-        elif part == 3:
-            matrix, out = np.int64(OTHERS), m.scores
-        elif part > 3:
-            matrix, out = np.int64(OUTPUTS) + part - 4, m.scores
-        if part == 2 and before < 0:
-            for i in range(4 * units):
-                more[i] = np.float32(0.0)
-        else:
-            _product(model, matrix, integers, scale, out)
-        if part == 0:
-            normalize(x, model.norms[0], model.norms[1], gates[:units])
-            scale = to_integers(gates[:units], integers)
-        elif part == 1 and before >= 0:
-            for i in range(units):
-                integers[i] = m.hidden[before, i]
-            scale = m.hidden_scale[before]
-        elif part == 2:
-            for i in range(units):
-                old = m.cell[before, i] if before >= 0 else np.float32(0.0)
-                old *= sigmoid(gates[units + i] + more[units + i])
-                m.cell[row, i] = old + sigmoid(gates[i] + more[i]) * tanh(gates[2 * units + i] + more[2 * units + i])
-            for i in range(units):
-                # Gates are not needed any more: their place takes the output.
-                gates[i] = sigmoid(gates[3 * units + i] + more[3 * units + i]) * tanh(m.cell[row, i])
-                x[i] += gates[i]
-            m.hidden_scale[row] = to_integers(gates[:units], m.hidden[row])
-            normalize(x, model.norms[2], model.norms[3], gates[:units])
-            scale = to_integers(gates[:units], integers)
-        elif part == 3:
-            for k in range(1, BANDS):
-                m.shares[row, k] = m.scores[k - 1]
-        elif part > 3:
-            k = part - 4
-            m.out_scale[row, k] = to_integers(m.scores[: model.shapes[WORDS + k, _COLUMNS]], m.out[row, k])
-            m.sums[row, k] = math.inf
+            matrix = np.int64(OTHERS)
+        elif part > 2:
+            matrix = np.int64(OUTPUTS) + part - 3
+        begin, begin_sums, first_row, outputs, columns = model.shapes[matrix]
+        width = (outputs + PANEL - 1) // PANEL * PANEL
+        totals = view(m.totals, 0, (rows, width))
+        values = view(m.integers, 0, (rows, columns))
+        _sums(model.weights, model.begin, begin, begin_sums, outputs, columns, values, totals)
+        for k in range(rows):
+            for j in range(outputs):
+                scale = model.scale[first_row + j] * m.scales[first + k]
+                out[first + k, j] = np.float32(totals[k, j]) * scale + model.bias[first_row + j]
+        for k in range(count if part >= 0 or turn == count - 1 else 0):
+            row, before, gates, more = m.row[k], m.before[k], m.gates[0, k], m.gates[1, k]
+            if part < 0:
+                normalize(x[k], model.norms[0], model.norms[1], m.normed)
+                m.scales[k] = to_integers(m.normed, view(m.integers, k * units, (units,)))
+            elif part == 0:  # of nothing nothing is remembered
+                for i in range(units):
+                    m.integers[k * units + i] = m.hidden[before, i] if before >= 0 else np.int8(0)
+                m.scales[k] = m.hidden_scale[before] if before >= 0 else np.float32(0.0)
+            elif part == 1:
+                for i in range(units):
+                    old = m.cell[before, i] if before >= 0 else np.float32(0.0)
+                    old *= sigmoid(gates[units + i] + more[units + i])
+                    new = sigmoid(gates[i] + more[i]) * tanh(gates[2 * units + i] + more[2 * units + i])
+                    m.cell[row, i] = old + new
+                for i in range(units):
+                    # Gates are not needed any more: their place takes the output.
+                    gates[i] = sigmoid(gates[3 * units + i] + more[3 * units + i]) * tanh(m.cell[row, i])
+                    x[k, i] += gates[i]
+                m.hidden_scale[row] = to_integers(gates[:units], m.hidden[row])
+                normalize(x[k], model.norms[2], model.norms[3], m.normed)
+                m.scales[k] = to_integers(m.normed, view(m.integers, k * units, (units,)))
+            elif part == 2:
+                for band in range(1, BANDS):
+                    m.shares[row, band] = gates[band - 1]
+            else:
+                band = part - 3
+                m.out_scale[row, band] = to_integers(gates[:outputs], m.out[row, band])
+                m.sums[row, band] = math.inf
 
 
 @_inner
-def _log_sum(m, row, band):  # type: ignore[no-untyped-def]
-    """Log of the sum of probabilities that a band's words share."""
-    scores = m.scores[: m.model.shapes[WORDS + band, _ROWS]]
-    _product(m.model, WORDS + band, m.out[row, band], m.out_scale[row, band], scores)
-    top = np.float32(-1e30)
-    for i in range(len(scores)):
-        top = max(top, scores[i])
-    total = np.float32(0.0)
-    for i in range(len(scores)):
-        total += exp(max(scores[i] - top, np.float32(-80.0)))
-    whole = np.float64(top) + math.log(np.float64(total))
-    if band == 0:
-        for k in range(1, BANDS):
-            share = np.float64(m.shares[row, k])
-            more, less = max(whole, share), min(whole, share)
-            whole = more + math.log1p(math.exp(less - more))
-    return whole
+def sum_band(m, band, count):  # type: ignore[no-untyped-def]
+    """Work out the log of the sum of probabilities that a band's words share, for the first ``count`` rows to fill."""
+    model = m.model
+    begin, begin_sums, first_row, words, columns = model.shapes[WORDS + band]
+    for k in range(count):
+        row = m.row[k]
+        for i in range(columns):
+            m.integers[k * columns + i] = m.out[row, band, i]
+        m.tops[k] = np.float32(-1e30)
+        for j in range(PANEL):
+            m.added[k, j] = np.float32(0.0)
+    values, totals = view(m.integers, 0, (count, columns)), view(m.totals, 0, (count, PANEL))
+    for panel in range((words + PANEL - 1) // PANEL):
+        done = panel * PANEL
+        used = min(words - done, PANEL)
+        _sums(model.weights, model.begin, begin + done * columns, begin_sums + done, used, columns, values, totals)
+        for k in range(count):
+            _add(m, k, totals[k], first_row + done, used, m.out_scale[m.row[k], band])
+    for k in range(count):
+        total = np.float64(0.0)
+        for j in range(PANEL):
+            total += np.float64(m.added[k, j])
+        whole = np.float64(m.tops[k]) + math.log(total)
+        if band == 0:
+            for other in range(1, BANDS):
+                share = np.float64(m.shares[m.row[k], other])
+                more, less = max(whole, share), min(whole, share)
+                whole = more + math.log1p(math.exp(less - more))
+        m.sums[m.row[k], band] = whole
+
+
+@_inner
+def _add(m, k, totals, first_row, used, x_scale):  # type: ignore[no-untyped-def]
+    """Add the probabilities of a panel of words, over that of the likeliest word so far, to the text's sums."""
+    scores, added, model = m.scores, m.added[k], m.model
+    for j in range(used):
+        scale = model.scale[first_row + j] * x_scale
+        scores[j] = np.float32(totals[j]) * scale + model.bias[first_row + j]
+    for j in range(used, PANEL):
+        scores[j] = np.float32(-1e30)
+    # As integers made to be ordered as the floats are: a loop over those is vectorised, one over floats is not.
+    bits, highest = scores.view(np.int32), np.int32(-(2**31))
+    for j in range(PANEL):
+        highest = max(highest, np.int32(bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32(0x7FFFFFFF))))
+    top = np.int32(highest ^ ((highest >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
+    if top > m.tops[k]:
+        fall = exp(max(m.tops[k] - top, np.float32(-80.0)))
+        for j in range(PANEL):
+            added[j] *= fall
+        m.tops[k] = top
+    top = m.tops[k]
+    for j in range(PANEL):
+        added[j] += exp(max(scores[j] - top, np.float32(-80.0)))
 
 
 @_inner
 def chance(m, row, number):  # type: ignore[no-untyped-def]
-    """Log probability of a word after the text of a row."""
+    """Log probability of a word after the text of a row, whose sums are there: of the first band, and of the word's."""
     model = m.model
     band, word = _band_of(model, number)
-    for k in range(BANDS):
-        if (k == 0 or k == band) and m.sums[row, k] == math.inf:
-            m.sums[row, k] = _log_sum(m, row, np.int64(k))
-    first, first_row, _, width = model.shapes[WORDS + band]
+    first, _, first_row, _, width = model.shapes[WORDS + band]
+    _vector(model.weights, first, width, word, m.integers)
     total = np.int32(0)
     for i in range(width):
-        weight = np.int32(model.weights[first + word * width + i])
-        total = np.int32(total + np.int32(weight * np.int32(m.out[row, band, i])))
+        total = np.int32(total + np.int32(np.int32(m.integers[i]) * np.int32(m.out[row, band, i])))
     scale, bias = model.scale[first_row + word], model.bias[first_row + word]
     score = np.float64(np.float32(total) * (scale * m.out_scale[row, band]) + bias) - m.sums[row, band]
     return score if band == 0 else score + np.float64(m.shares[row, band]) - m.sums[row, 0]
+
+
+@_inner
+def band_of(m, number):  # type: ignore[no-untyped-def]
+    """The band of a word."""
+    return _band_of(m.model, number)[0]

@@ -25,6 +25,7 @@ from asr.errors import ModelError
 from asr.lm import LanguageModel
 from asr.mapped_arrays import MappedArrays
 from asr.network.integers import quantize_rows, row_scales
+from asr.network.packed_weights import DEPTH, STRIP, available, pack_matrix
 
 Array = np.ndarray[Any, Any]
 
@@ -48,10 +49,11 @@ _AGAIN = "Copy the model folder again, with all its files"
 class SecondArrays(NamedTuple):
     """The parameters, for compiled code: all matrices end to end, so that one loop serves them all."""
 
-    weights: Array  # int8
+    weights: Array  # int8: (lines, a line of the cache), packed as `asr.network.packed_weights` says, or plain, (n,)
+    begin: Array  # int32: what the sums of packed weights begin at
     scale: Array  # float32: of each row
     bias: Array  # float32: of each row
-    shapes: Array  # int64 (matrices, 4): first weight, first row, rows, columns
+    shapes: Array  # int64 (matrices, 5): first weight, first of `begin`, first row, rows, columns
     norms: Array  # float32 (4, units)
 
 
@@ -86,20 +88,28 @@ class SecondLm:
 
     @cached_property
     def arrays(self) -> SecondArrays:
-        """The parameters, for compiled code."""
+        """The parameters, for compiled code on this machine."""
+        return self.laid_out(available())
+
+    def laid_out(self, packed: bool) -> SecondArrays:
+        """The parameters, their weights packed or plain. They stay plain where their columns cannot be packed."""
         matrices = [self.stored[name] for name in NAMES]
-        rows = np.array([matrix.shape for matrix in matrices], dtype=np.int64)
-        ends = np.cumsum([rows.prod(axis=1), rows[:, 0]], axis=1)
-        starts = np.concatenate([np.zeros((2, 1), dtype=np.int64), ends[:, :-1]], axis=1).T
+        packed = packed and all(matrix.shape[1] % DEPTH == 0 for matrix in matrices)
+        panels = [pack_matrix(matrix) for matrix in matrices] if packed else []
+        weights = [panel.weight.reshape(-1, STRIP * DEPTH) for panel in panels] or [m.ravel() for m in matrices]
+        begin = [panel.begin.ravel() for panel in panels] or [np.zeros(0, np.int32)] * len(matrices)
         biases = [
             self.stored.get(f"{name}.bias", np.zeros(len(matrix), np.float32))
             for name, matrix in zip(NAMES, matrices, strict=True)
         ]
+        sizes = np.array([[w.size, b.size, len(m)] for w, b, m in zip(weights, begin, matrices, strict=True)])
+        shapes = [[*first, *m.shape] for first, m in zip((sizes.cumsum(axis=0) - sizes).tolist(), matrices, strict=True)]
         return SecondArrays(
-            weights=np.concatenate([matrix.ravel() for matrix in matrices]),
+            weights=np.concatenate(weights),
+            begin=np.concatenate(begin),
             scale=np.concatenate([row_scales(self.stored[f"{name}.peaks"]) for name in NAMES]),
             bias=np.concatenate(biases),
-            shapes=np.concatenate([starts, rows], axis=1),
+            shapes=np.array(shapes, dtype=np.int64),
             norms=np.concatenate([self.stored[name] for name in NORMS]),
         )
 

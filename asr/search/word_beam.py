@@ -21,7 +21,7 @@ from asr.search.decoder import DecoderOptions, HeardWord, Reading
 from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
-from asr.search.second_kernel import make_memories
+from asr.search.second_kernel import AT_ONCE, make_memories
 from asr.search.second_lm import SecondOpinion
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
@@ -113,6 +113,7 @@ class WordBeamDecoder:
             has_lm=lm is not None,
             gains=np.zeros(room),
             second=make_memories(second, _MEMORIES),
+            remembered=np.zeros(AT_ONCE, dtype=np.int64),
             has_second=second is not None,
         )
         self._known_table = ArrayTable(self._search)

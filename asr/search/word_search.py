@@ -51,6 +51,7 @@ from asr.search.word_weighing import weigh
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
+_LEAD = 2.0  # natural log: hypotheses so near to the likeliest one grow before the others
 
 
 @_inner
@@ -75,8 +76,19 @@ def _step(s: Search, row: np.ndarray) -> None:
         for i in range(count):
             fill_slot(s, find_slot(s, old.key[i]), i)
         bar = max(least if count == beam else NEVER, top - s.weights[BEAM_RANGE])
+        # The likeliest hypotheses grow first: what comes of them soon leaves little hope for most of what others offer.
+        best = NEVER
         for i in range(count):
-            grow(s, i, row, likely, bar)
+            best = max(best, old.score[i])
+        for i in range(count):
+            if old.score[i] >= best - _LEAD:
+                grow(s, i, row, likely, bar)
+        for c in range(s.counts[FOUND]):
+            score = s.candidates.total[c] + s.candidates.bonus[c] + s.candidates.ahead[c]
+            bar = max(bar, score - s.weights[BEAM_RANGE])
+        for i in range(count):
+            if old.score[i] < best - _LEAD:
+                grow(s, i, row, likely, bar)
     for i in range(count):
         if s.fresh[i] >= 0:
             mark = source_of(s, s.fresh[i], new.token[i])[1]

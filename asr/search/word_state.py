@@ -158,4 +158,5 @@ class Search(NamedTuple):
     has_lm: bool
     gains: np.ndarray  # float64, as long as nodes: working memory
     second: Memories
+    remembered: np.ndarray  # int64 (AT_ONCE,): the nodes whose memories are being worked out
     has_second: bool

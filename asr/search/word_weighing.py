@@ -7,13 +7,14 @@ that follows from them. A memory is made for a text only when what comes after i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from asr.compiler import inner
 from asr.search.ranking import nth_greatest
-from asr.search.second_kernel import chance, remember
+from asr.search.second_kernel import AT_ONCE, band_of, chance, remember, sum_band
 from asr.search.second_lm import BANDS, WORDS
 from asr.search.word_chances import ask
 from asr.search.word_reading import best_hypothesis
@@ -29,6 +30,7 @@ from asr.search.word_state import (
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
 _inner = inner(_nrt=False)
+_WEIGHED, _WANTED = 1, 2  # of a node: its word is weighed; its text's memory is wanted
 
 
 @_inner
@@ -54,23 +56,90 @@ def weigh(s: Search) -> None:
     for i in range(count):
         node: Any = np.int64(h.node[i])
         while h.score[i] >= floor and node > 0 and place[node] == 0 and nodes.weighed[node] == 0:
-            place[node] = 1
+            place[node] = _WEIGHED
             node = np.int64(nodes.before[node])
-    gains[0] = 0.0
-    for n in range(1, found + 1):  # each after the one before it, and one turn more
-        text = np.int64(-1)  # whose memory is needed
-        if n == found:
+    for n in range(1, found):
+        if place[n] & _WEIGHED and nodes.word[n] < s.known:
+            _want_memory(s, np.int64(nodes.before[n]))
+    for turn in range(2):  # what is wanted by the words that are weighed; then what the best text wants
+        _remember_wanted(s)
+        if turn == 0:
+            _sum_bands(s)
+            gains[0] = 0.0
+            for n in range(1, found):  # each after the one before it
+                gain = _gain(s, n) if _is_weighed(s, n) else 0.0
+                gains[n] = gains[nodes.before[n]] + gain
+                nodes.bonus[n] += gains[n]
+                nodes.weighed[n] |= place[n] & _WEIGHED
             for i in range(count):
                 h.score[i] += gains[h.node[i]]
             # Whichever text is settled next, its memory must not be lost with those before it.
-            text = np.int64(h.node[best_hypothesis(s)])
-        elif place[n] == 1 and nodes.word[n] < s.known:
-            text = np.int64(nodes.before[n])
-        remembered = text >= 0 and _need_memory(s, text)
-        if n < found:
-            gains[n] = gains[nodes.before[n]] + (_gain(s, n) if remembered else 0.0)
-            nodes.bonus[n] += gains[n]
-            nodes.weighed[n] |= place[n]
+            _want_memory(s, np.int64(h.node[best_hypothesis(s)]))
+
+
+@_inner
+def _is_weighed(s: Search, n: int) -> bool:
+    """Whether the model is asked about a node's word now, and remembers what is before it."""
+    weighed = s.places[n] & _WEIGHED != 0 and s.nodes.word[n] < s.known
+    return weighed and s.nodes.memory[s.nodes.before[n]] >= 0
+
+
+@_inner
+def _want_memory(s: Search, node: Any) -> None:
+    """Want the memory of a text, and of those before it that lack one."""
+    while s.nodes.memory[node] < 0 and s.places[node] & _WANTED == 0:
+        s.places[node] |= _WANTED
+        if node > 0:
+            node = np.int64(s.nodes.before[node])
+
+
+@_inner
+def _remember_wanted(s: Search) -> None:
+    """Make the memories that are wanted, as far as there is room: each after that of the text before."""
+    m, nodes, count, row = s.second, s.nodes, 0, 0
+    found = s.counts[NODES]
+    n = np.int64(0)
+    while n <= found:
+        wanted = n < found and s.places[n] & _WANTED != 0 and nodes.memory[n] < 0
+        waits = wanted and n > 0 and nodes.memory[nodes.before[n]] < 0  # perhaps for one that is being worked out
+        if count and (n == found or waits or count == AT_ONCE):
+            remember(m, count)
+            for k in range(count):
+                nodes.memory[s.remembered[k]] = m.row[k]
+            count = 0
+            continue
+        while wanted and not waits and row < len(m.taken) and m.taken[row]:
+            row += 1
+        if wanted and not waits and row < len(m.taken):
+            m.taken[row] = 1
+            m.before[count], m.number[count], m.row[count] = -1, _unknown(s) + 1, row  # the start of an utterance
+            if n > 0:
+                word = np.int64(nodes.word[n])
+                m.before[count] = nodes.memory[nodes.before[n]]
+                m.number[count] = m.ids[word] if word < len(m.ids) else _unknown(s)
+            s.remembered[count] = n
+            count += 1
+        n += 1
+
+
+@_inner
+def _sum_bands(s: Search) -> None:
+    """Work out the sums of probabilities that the words to be weighed need."""
+    m, found = s.second, s.counts[NODES]
+    for band in range(BANDS):
+        count = 0
+        for n in range(1, found + 1):
+            if count and (n == found or count == AT_ONCE):
+                sum_band(m, np.int64(band), count)
+                count = 0
+            if n == found or not _is_weighed(s, n):
+                continue
+            row = np.int64(s.nodes.memory[s.nodes.before[n]])
+            needed = band == 0 or band == band_of(m, np.int64(m.ids[s.nodes.word[n]]))
+            if needed and m.sums[row, band] == math.inf:
+                m.sums[row, band] = 0.0  # so that it is not asked for twice
+                m.row[count] = row
+                count += 1
 
 
 @_inner
@@ -90,29 +159,5 @@ def _unknown(s: Search) -> Any:
     """The number of the unknown word; that of the start of an utterance follows it."""
     words = np.int64(-2)
     for band in range(BANDS):
-        words += s.second.model.shapes[WORDS + band, 2]
+        words += s.second.model.shapes[WORDS + band, 3]
     return words
-
-
-@_inner
-def _need_memory(s: Search, node: Any) -> bool:
-    """Make the memory of a text, and of those before it that lack one. Whether there was room."""
-    nodes = s.nodes
-    while nodes.memory[node] < 0:
-        at = node
-        while at > 0 and nodes.memory[nodes.before[at]] < 0:
-            at = np.int64(nodes.before[at])
-        row = 0
-        while row < len(s.second.taken) and s.second.taken[row]:
-            row += 1
-        if row == len(s.second.taken):
-            return False
-        before, number = np.int64(-1), _unknown(s) + 1  # the start of an utterance
-        if at > 0:
-            word = np.int64(nodes.word[at])
-            before = np.int64(nodes.memory[nodes.before[at]])
-            number = np.int64(s.second.ids[word]) if word < len(s.second.ids) else _unknown(s)
-        remember(s.second, before, row, number)
-        s.second.taken[row] = 1
-        nodes.memory[at] = row
-    return True
