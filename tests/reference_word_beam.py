@@ -18,6 +18,7 @@ from asr.search.decoder import DecoderOptions
 _NEVER = -math.inf
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _SLACK = 2.0  # by how much a word's chance may rise by the words before it, where that is not asked yet
+_LEAD = 2.0  # hypotheses so near to the likeliest one grow before the others
 _CLOSE = 1e-9  # scores nearer than this are a tie, which nothing decides
 
 Words = tuple[str, ...]
@@ -90,7 +91,17 @@ class ReferenceWordBeam:
         bar = max(scores.values()) - options.beam_range
         if len(scores) == options.beam:
             bar = max(bar, min(scores.values()))
-        for (words, sounds, last_token), hypothesis in old.items():
+        # The likeliest hypotheses grow first, and the bar rises by what comes of them.
+        last_scores = {place: self._score(place, hypothesis) for place, hypothesis in old.items()}
+        lead = max(last_scores.values()) - _LEAD
+        order = sorted(old, key=lambda place: last_scores[place] < lead)
+        led = True
+        for words, sounds, last_token in order:
+            hypothesis = old[words, sounds, last_token]
+            if led and last_scores[words, sounds, last_token] < lead:
+                led = False
+                new = [self._score(place, grown[place]) for place in grown.keys() - old.keys()]
+                bar = max(bar, max(new, default=_NEVER) - options.beam_range)
             for token in np.flatnonzero(row >= options.token_floor).tolist():
                 source = hypothesis.blank if token == last_token else hypothesis.likeliest
                 total = (hypothesis.blank.total if token == last_token else hypothesis.total) + row[token]

@@ -27,21 +27,24 @@ PLACE = np.dtype(  # 16 bytes, so that a place is never cut by the edge of a cac
         ("first_child", np.uint32),  # where its children begin; they end where the next place's begin
         ("first_row", np.uint32),  # the first pronunciation that passes through here
         ("last_row", np.uint32),  # and the one after the last
-        ("token", np.uint8),  # the sound that leads here
         ("ends", np.uint8),  # how many of the rows end here: the first ones, the likeliest word first
-        ("ahead", np.uint8),  # code of the likeliest word (as a unigram) that ends below here
-        ("unknown", np.uint8),  # 1 if the language model knows no word that ends below here
+        ("ending", np.uint8),  # code of the likeliest word (as a unigram) that ends here
+        ("ahead", np.uint8),  # the same of those that end below here
+        ("unknown", np.uint8),  # ENDING, AHEAD: the language model knows none that ends here, or below
     ],
     align=True,
 )
 _MOST_ENDS = 255
+ENDING, AHEAD = 1, 2  # in a place's ``unknown``
 
 
 class TreeArrays(NamedTuple):
     """The tree as compiled code sees it."""
 
     places: np.recarray[Any, Any]  # PLACE (places + 1,): the last one only says where the children end
+    token: np.ndarray  # uint8 (places + 1,): the sound that leads to each, side by side, as they are looked through
     words: np.ndarray  # int32 (pronunciations,): the word of each
+    chance: np.ndarray  # uint8 (pronunciations,): code of the word's probability by itself; 0 if the model knows it not
     by_token: np.ndarray  # int32 (tokens,): the root's child by a token, or -1
 
 
@@ -151,7 +154,7 @@ class LexiconTree:
         while not places.first_row[place] <= row < places.first_row[place] + places.ends[place]:
             first, last = (int(places.first_child[at]) for at in (place, place + 1))
             place = first + int(np.searchsorted(places.last_row[first:last], row, "right"))
-            sounds.append(int(places.token[place]))
+            sounds.append(int(self.arrays.token[place]))
         return tuple(sounds)
 
     @cached_property
@@ -163,7 +166,7 @@ class LexiconTree:
         place = 0
         for sound in sounds:
             first, last = (int(self.arrays.places.first_child[at]) for at in (place, place + 1))
-            children = np.flatnonzero(self.arrays.places.token[first:last] == sound)
+            children = np.flatnonzero(self.arrays.token[first:last] == sound)
             if not len(children):
                 return -1
             place = first + int(children[0])
@@ -186,11 +189,12 @@ def _look_ahead(levels: list[np.recarray[Any, Any]], cost: np.ndarray) -> None:
         if len(parents):
             starts = (level.first_child - level.first_child[0]).astype(np.int64)
             least[parents] = np.minimum.reduceat(behind, starts[parents])
-        level.unknown = least > 0
-        level.ahead = np.where(least > 0, 0, -least)
         # Rows of the same sounds are in the order of their costs.
         own = cost[np.minimum(level.first_row, len(cost) - 1)] if len(cost) else least
-        behind = np.minimum(least, np.where(level.ends > 0, own, nothing))
+        own = np.where(level.ends > 0, own, nothing)
+        level.unknown = np.where(own > 0, ENDING, 0) + np.where(least > 0, AHEAD, 0)
+        level.ending, level.ahead = np.maximum(-own, 0), np.maximum(-least, 0)
+        behind = np.minimum(least, own)
 
 
 def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int) -> TreeArrays:
@@ -215,7 +219,7 @@ def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int
     heads = np.flatnonzero(~alike)
     run = np.zeros(count + 1, dtype=np.int64)
     run[heads] = np.diff(np.append(heads, count))
-    levels = []
+    levels, token = [], []
     below = 1  # the number of the first place of the next level
     for depth in range(longest + 1):
         breaks = np.flatnonzero(same < depth) if depth else np.zeros(min(1, count), dtype=np.int64)
@@ -225,21 +229,22 @@ def _arrays(sounds: np.ndarray, cost: np.ndarray, index: np.ndarray, tokens: int
         begun[1:] = np.cumsum((same <= depth) & (length > depth)) if depth else np.cumsum((same < 1) & (length > 0))
         level = np.recarray(len(first), dtype=PLACE)
         level.first_child, level.first_row, level.last_row = below + begun[first], first, last
-        level.token = sounds[first, depth - 1] if depth else 0
+        token.append(sounds[first, depth - 1] if depth else np.zeros(len(first), np.uint8))
         level.ends = np.where(length[first] == depth, run[first], 0) if depth else 0
         levels.append(level)
         below += int(begun[-1])
     _look_ahead(levels, cost)
     if not count:
-        levels = [np.recarray(1, dtype=PLACE)]
-        levels[0][0] = (1, 0, 0, 0, 0, 0, 1)
+        levels, token = [np.recarray(1, dtype=PLACE)], [np.zeros(1, np.uint8)]
+        levels[0][0] = (1, 0, 0, 0, 0, 0, ENDING | AHEAD)
     end = np.recarray(1, dtype=PLACE)
-    end[0] = (below, count, count, 0, 0, 0, 1)
+    end[0] = (below, count, count, 0, 0, 0, ENDING | AHEAD)
     places = np.concatenate([*levels, end]).view(np.recarray)
+    led = np.concatenate([*token, np.zeros(1, np.uint8)])
     by_token = np.full(tokens, -1, dtype=np.int32)
     for child in range(int(places.first_child[0]), int(places.first_child[1])):
-        by_token[places.token[child]] = child
-    words = index.astype(np.int32)
-    for array in (places, words, by_token):
+        by_token[led[child]] = child
+    words, chance = index.astype(np.int32), np.maximum(-cost, 0).astype(np.uint8)
+    for array in (places, led, words, chance, by_token):
         array.flags.writeable = False
-    return TreeArrays(places, words, by_token)
+    return TreeArrays(places, led, words, chance, by_token)

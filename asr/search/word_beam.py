@@ -98,6 +98,8 @@ class WordBeamDecoder:
             winners=np.zeros(wide + beam, dtype=np.int32),
             admitted=np.zeros(wide + beam, dtype=np.int32),
             likely=np.zeros(len(tokens), dtype=np.int32),
+            singles=_singles(options, lm),
+            begun=np.zeros(len(tokens)),
             asked=_forgetful(core.ASKED),
             foreseen=_forgetful(core.FORESEEN),
             places=np.zeros(2 * room, dtype=np.int32),
@@ -332,6 +334,16 @@ class WordBeamDecoder:
         """Steps since the best path's last token; all steps if it has none."""
         counts = self._search.counts
         return int(counts[core.STEPS] - 1 - counts[core.LAST_SOUND])
+
+
+def _singles(options: DecoderOptions, lm: LanguageModel | None) -> np.ndarray:
+    """What the language model says of single words, weighed; of one that it does not know, with what that costs."""
+    singles = np.zeros(core.UNKNOWN + 1)
+    if lm is not None:
+        codes = lm.arrays.prob_codes[0].astype(np.float64)
+        singles[: len(codes)] = options.alpha * codes
+        singles[core.UNKNOWN] = options.alpha * codes[lm.arrays.prob[0]] + options.oov_penalty
+    return singles
 
 
 def _forgetful(kind: np.dtype[Any]) -> core.Rows:

@@ -12,8 +12,9 @@ import numpy as np
 
 from asr.compiler import inner
 from asr.lm.lookup import score_and_advance
+from asr.search.lexicon_tree import AHEAD, ENDING
 from asr.search.ranking import NEVER
-from asr.search.word_state import ALPHA, BETA, FEW, OFF, OOV, Search
+from asr.search.word_state import ALPHA, BETA, FEW, OFF, OOV, UNKNOWN, Search
 from asr.search.word_table import mix
 
 # Without the runtime, which would count references to every array at every call: more work than the search.
@@ -45,29 +46,37 @@ def word_bonus(s: Search, node: int, word: int) -> float:
 
 
 @_inner
-def _unknown(s: Search) -> float:
-    return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[0]] + s.weights[OOV] if s.has_lm else 0.0
+def single_unknown(s: Search) -> float:
+    """What the language model says of a word that it does not know, with what it costs."""
+    return s.singles[UNKNOWN]
 
 
 @_inner
 def single_word(s: Search, word: int) -> float:
     """What the language model says of a word by itself, with what an unknown one costs."""
-    if not s.has_lm:
-        return 0.0
-    return s.weights[ALPHA] * s.lm.prob_codes[0, s.lm.prob[word]] if word < s.known else _unknown(s)
+    return s.singles[np.int64(s.lm.prob[word]) if word < s.known and s.has_lm else UNKNOWN]
+
+
+@_inner
+def single_row(s: Search, row: int) -> float:
+    """The same of the word of a pronunciation in the tree: what it needs lies beside that of its neighbours."""
+    return s.singles[np.int64(s.tree.chance[row]) if s.tree.words[row] < s.known else UNKNOWN]
+
+
+@_inner
+def single_ending(s: Search, place: int) -> float:
+    """The same of the likeliest word that ends at a place."""
+    at = s.tree.places[place]
+    return s.singles[UNKNOWN if at.unknown & ENDING else np.int64(at.ending)]
 
 
 @_inner
 def single_ahead(s: Search, place: int) -> float:
-    """What the language model says by itself of the likeliest word that one unfinished at a place may become."""
-    if not s.has_lm:
-        return 0.0
+    """The same of the likeliest word that one unfinished at a place may become."""
     if place == OFF:
-        return _unknown(s)
+        return s.singles[UNKNOWN]
     at = s.tree.places[place]
-    if np.int64(at.first_row) + at.ends >= np.int64(at.last_row) or at.unknown:
-        return _unknown(s)
-    return s.weights[ALPHA] * s.lm.prob_codes[0, at.ahead]
+    return s.singles[UNKNOWN if at.unknown & AHEAD else np.int64(at.ahead)]
 
 
 @_inner

@@ -8,7 +8,7 @@ import numpy as np
 
 from asr.compiler import inner
 from asr.search.ranking import NEVER, log_add, nth_greatest
-from asr.search.word_chances import ask, single_ahead, single_word, words_ahead
+from asr.search.word_chances import ask, single_ahead, single_ending, single_row, single_unknown, single_word, words_ahead
 from asr.search.word_state import (
     ALPHA,
     ALTERNATIVES,
@@ -93,22 +93,19 @@ def _close_hot(s: Search, hot: int, word: int) -> int:
 
 @_inner
 def _offer(
-    s: Search, i: int, token: int, log_prob: float, total: float, place: Any, hot: Any, word: int, bar: float
+    s: Search, i: int, token: int, log_prob: float, total: float, place: Any, hot: Any, word: int, single: float, bar: float
 ) -> None:
     """Offer a hypothesis with one more token at a place, and with a word closed there if one is given.
 
-    Only if it could get into the beam by what the language model says of single words, and somewhat more, is the model
+    ``single`` is what the language model says of single words: of the one that is closed, or those ahead. Only if it could get into the beam by what the language model says of single words, and somewhat more, is the model
     asked what it says after the words before.
     """
     candidates, beam = s.candidates, len(s.hypotheses)
     node = np.int64(s.hypotheses.node[i])
     bonus = s.nodes.bonus[node]
-    if word < 0:
-        single = single_ahead(s, place)
-    else:
+    if word >= 0:
         hot = np.int64(_close_hot(s, hot, word)) if len(s.hot.lent) > 2 else np.int64(NOTHING)
         bonus += s.weights[BETA] + s.hot.earned[hot]
-        single = single_word(s, word)
     ahead = s.hot.lent[hot]
     if total + bonus + ahead + single + s.weights[SLACK] <= bar:
         return
@@ -175,19 +172,36 @@ def _thin(s: Search) -> None:
 
 
 @_inner
-def grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
+def begin(s: Search, likely: int) -> None:
+    """What the language model says at most, by itself, of the words that begin with each likely token."""
+    for k in range(likely):
+        place = np.int64(s.tree.by_token[s.likely[k]])
+        s.begun[k] = NEVER
+        if place == OFF:
+            continue
+        at = s.tree.places[place]
+        if np.int64(at.first_row) + at.ends < at.last_row:
+            s.begun[k] = single_ahead(s, place)
+        if at.ends:
+            s.begun[k] = max(s.begun[k], s.weights[BETA] + max(single_ending(s, place), single_unknown(s)))
+
+
+@_inner
+def grow(s: Search, i: int, row: np.ndarray, likely: int, most: float, bar: float) -> None:
     """Offer a hypothesis with every likely token that its place allows: unfinished, and as every word that ends there.
 
     What is ahead of a place is no more than what was ahead of the one before, or hardly: so most tokens are passed by
-    before the tree is looked at.
+    before the tree is looked at. ``most`` is the log probability of the likeliest token.
     """
     places, hot = s.tree.places, s.hypotheses.hot[i]
     from_place, last_token = s.hypotheses.place[i], s.hypotheses.token[i]
     has_hot = len(s.hot.lent) > 2
-    child = last = np.int64(0)
-    if from_place > 0:
-        child, last = np.int64(places.first_child[from_place]), np.int64(places.first_child[from_place + 1])
+    child = last = np.int64(-1)
     hope = s.nodes.bonus[s.hypotheses.node[i]] + s.hypotheses.ahead[i] + s.weights[SLACK]
+    beyond = s.nodes.bonus[s.hypotheses.node[i]] + s.weights[BETA] + s.weights[SLACK]
+    if not has_hot and s.hypotheses.total[i] + most + hope <= bar:
+        return
+    unknown = single_unknown(s)
     for k in range(likely):
         token = np.int64(s.likely[k])
         total = (s.hypotheses.blank[i] if token == last_token else s.hypotheses.total[i]) + row[token]
@@ -196,10 +210,14 @@ def grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
         place = np.int64(OFF)
         if from_place == ROOT:
             place = np.int64(s.tree.by_token[token])
-        else:  # children and likely tokens are both in order
-            while child < last and places.token[child] < token:
+            if not has_hot and total + hope + s.begun[k] <= bar:
+                continue
+        elif from_place > 0:  # children and likely tokens are both in order
+            if child < 0:
+                child, last = np.int64(places.first_child[from_place]), np.int64(places.first_child[from_place + 1])
+            while child < last and s.tree.token[child] < token:
                 child += 1
-            if child < last and places.token[child] == token:
+            if child < last and s.tree.token[child] == token:
                 place = child
         after = np.int64(OUTSIDE)
         if has_hot:
@@ -211,11 +229,20 @@ def grow(s: Search, i: int, row: np.ndarray, likely: int, bar: float) -> None:
         if place != OFF:
             first_row, ends = np.int64(places.first_row[place]), np.int64(places.ends[place])
             more |= first_row + ends < places.last_row[place]
+            if not has_hot and ends and total + beyond + max(single_ending(s, place), unknown) <= bar:
+                ends = np.int64(0)
         extras = s.hot.first_extra[after] - ends
         for n in range(-1 if more else 0, ends + s.hot.last_extra[after] - s.hot.first_extra[after]):
             word = np.int64(-1)
             if n >= ends:
                 word = np.int64(s.hot.extra_word[extras + n])
+                single = single_word(s, word)
             elif n >= 0:
                 word = np.int64(s.tree.words[first_row + n])
-            _offer(s, i, token, row[token], total, place, after, word, bar)
+                single = single_row(s, first_row + n)
+                # Of words that sound alike the likeliest come first, and those the model does not know last.
+                if not has_hot and total + beyond + max(single, unknown) <= bar:
+                    break
+            else:
+                single = single_ahead(s, place)
+            _offer(s, i, token, row[token], total, place, after, word, single, bar)

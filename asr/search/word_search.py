@@ -30,8 +30,8 @@ import numpy as np
 from asr.compiler import entry, inner
 from asr.search.ranking import NEVER, log_add
 from asr.search.word_choice import recombine, select
-from asr.search.word_growth import grow, new_mark, source_of, stay
-from asr.search.word_reading import read, shared_depth, shown_hypothesis
+from asr.search.word_growth import begin, grow, new_mark, source_of, stay
+from asr.search.word_reading import best_hypothesis, read, shared_depth, shown_hypothesis
 from asr.search.word_settling import settle
 from asr.search.word_state import (
     BEAM_RANGE,
@@ -58,13 +58,14 @@ _LEAD = 2.0  # natural log: hypotheses so near to the likeliest one grow before 
 def _step(s: Search, row: np.ndarray) -> None:
     old, new = s.hypotheses, s.grown
     count, beam = s.counts[HYPOTHESES], len(s.hypotheses)
-    likely = np.int64(0)
+    likely, most = np.int64(0), NEVER
     # Over a long pause the little that each step leaves to other tokens would add up to one.
     if row[s.blank] <= s.weights[BLANK_CEILING]:
         for token in range(len(row)):
             if token != s.blank and row[token] >= s.weights[TOKEN_FLOOR]:
                 s.likely[likely] = token
                 likely += 1
+                most = max(most, row[token])
     top, least = NEVER, math.inf
     for i in range(count):
         stay(s, i, row)
@@ -72,23 +73,20 @@ def _step(s: Search, row: np.ndarray) -> None:
         top, least = max(top, score), min(least, score)
     s.counts[FOUND] = 0
     if likely:
+        begin(s, likely)
         clear_table(s)
         for i in range(count):
             fill_slot(s, find_slot(s, old.key[i]), i)
         bar = max(least if count == beam else NEVER, top - s.weights[BEAM_RANGE])
-        # The likeliest hypotheses grow first: what comes of them soon leaves little hope for most of what others offer.
-        best = NEVER
-        for i in range(count):
-            best = max(best, old.score[i])
-        for i in range(count):
-            if old.score[i] >= best - _LEAD:
-                grow(s, i, row, likely, bar)
-        for c in range(s.counts[FOUND]):
-            score = s.candidates.total[c] + s.candidates.bonus[c] + s.candidates.ahead[c]
-            bar = max(bar, score - s.weights[BEAM_RANGE])
-        for i in range(count):
-            if old.score[i] < best - _LEAD:
-                grow(s, i, row, likely, bar)
+        # The likeliest hypotheses grow first: what comes of them leaves little hope to most of what the others offer.
+        best = old.score[best_hypothesis(s)]
+        for rest in range(2):
+            for i in range(count):
+                if (old.score[i] < best - _LEAD) == (rest != 0):
+                    grow(s, i, row, likely, most, bar)
+            for c in range(s.counts[FOUND] if rest == 0 else 0):
+                score = s.candidates.total[c] + s.candidates.bonus[c] + s.candidates.ahead[c]
+                bar = max(bar, score - s.weights[BEAM_RANGE])
     for i in range(count):
         if s.fresh[i] >= 0:
             mark = source_of(s, s.fresh[i], new.token[i])[1]

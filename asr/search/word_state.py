@@ -22,6 +22,7 @@ HYPOTHESES, NODES, MARKS, STEPS, LAST_SOUND, SETTLED_WORDS, SETTLED_SOUNDS, BEST
 COUNTS = 12
 # Places in `Search.weights`.
 ALPHA, BETA, OOV, TOKEN_FLOOR, BEAM_RANGE, BLANK_CEILING, SLACK, SECOND_SHARE, SECOND_RANGE = range(9)
+UNKNOWN = 256  # place in `Search.singles` of a word that the language model does not know
 # Places in `Search.switches`.
 RECOMBINE, KEEP, FEW, SECOND_MOST = range(4)
 
@@ -143,6 +144,8 @@ class Search(NamedTuple):
     winners: np.ndarray  # int32 (c + beam,): of those with one future, the likeliest
     admitted: np.ndarray  # int32 (c + beam,): the place in the new beam, or -1
     likely: np.ndarray  # int32 (tokens,)
+    singles: np.ndarray  # float64 (257,): what the language model says of single words, by their codes; see `UNKNOWN`
+    begun: np.ndarray  # float64 (tokens,): what is ahead of words that begin with these, at most
     asked: Rows  # ASKED (a power of two,): a cache
     foreseen: Rows  # FORESEEN (a power of two,): a cache
     places: np.ndarray  # int32, as long as the longer of nodes and marks: working memory
