@@ -190,14 +190,16 @@ def _call_network(packed: bool) -> None:
 def _call_punctuation() -> None:
     from asr.array_table import ArrayTable
     from asr.lm import LanguageModel
-    from asr.network.quantized_weights import Linear, Norm, constant
-    from asr.written.punctuation_kernel import MarkWeights, decide, make_step
+    from asr.network.flat_products import no_weights
+    from asr.network.quantized_weights import Norm, constant
+    from asr.written.punctuation_kernel import Layers, MarkWeights, decide, make_step
     from asr.written.sentence_hints import HINTS, WORDS_READ, hint_word
 
     vector = np.zeros(8, np.float32)
-    linear, norm = Linear(np.zeros((8, 8), np.int8), vector, vector), Norm(vector, vector)
-    weights = constant(MarkWeights(linear, linear, linear, linear, norm, norm))
-    decide(ArrayTable(weights), ArrayTable(make_step(weights)))
+    layers = Layers(no_weights(), np.zeros(1, np.int32), *np.zeros((2, 1, 8), np.float32))
+    norm = Norm(vector, vector)
+    weights = constant(MarkWeights(layers, layers, layers, layers, norm, norm))
+    decide(ArrayTable(weights), ArrayTable(make_step(weights, 8)))
     hint_word(ArrayTable(LanguageModel.empty().arrays), np.zeros(WORDS_READ, np.int64), np.zeros(HINTS, np.float32))
 
 

@@ -24,7 +24,10 @@ MACHINE = "ASR_MACHINE"  # environment variable: the kind of machine that is bui
 SOURCES = (
     *("array_table.py", "array_types.py", "build_library.py", "compiler.py"),
     *("lexicon/lexicon.py", "lm/lookup.py"),
-    *(f"network/{name}.py" for name in ("quantized_kernel", "quantized_weights", "rows_kernel", "shape")),
+    *(
+        f"network/{name}.py"
+        for name in ("flat_products", "quantized_kernel", "quantized_weights", "rows_kernel", "shape")
+    ),
     *(f"network/packed_{name}.py" for name in ("kernel", "tile", "weights")),
     *(f"search/{name}.py" for name in ("lexicon_tree", "ranking", "second_kernel", "second_lm")),
     *(f"search/word_{name}.py" for name in ("chances", "choice", "growth", "reading", "search", "settling")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,14 @@ from asr.errors import ConfigError, ModelError
 from asr.events import Final, Partial, Word
 from asr.lm import LanguageModel
 from asr.lm.build import BuildOptions, build_from_text
+from asr.network.flat_products import lay_out
+from asr.network.packed_weights import available
 from asr.train.marked_text import CAPITAL, COMMA, NONE, QUESTION, SMALL, STOP, UNSAID, MarkedTextReader
 from asr.train.punctuation import PunctuationOptions, PunctuationTrainer
 from asr.train.punctuation_balance import best_shifts, f1
 from asr.train.punctuation_network import PunctuationNetwork
 from asr.train.punctuation_score import score_text
+from asr.written import punctuation_kernel
 from asr.written.form import WrittenForm
 from asr.written.punctuation import NEW_UTTERANCE, NO_PRIOR, UNKNOWN_PAUSE, Punctuation, ending_number
 from asr.written.punctuator import Decision, Punctuator, pause_kind
@@ -179,6 +183,19 @@ def test_stable_text_never_changes(model: Punctuation, said: list[list[str]], da
         assert final == once.final(Final(" ".join(words), spoken, "end"))
         writer.reset()
         once.reset()
+
+
+def test_weights_may_lie_either_way(model: Punctuation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed as x86 multiplies them, or as they come: the same scores to the last bit."""
+    found = []
+    for packed in (False, True) if available() else (False, None):
+        monkeypatch.setattr(punctuation_kernel, "lay_out", partial(lay_out, packed=packed))
+        punctuator = Recorded(replace(model))
+        for word in WORDS:
+            punctuator.accept(word, 0.2)
+        punctuator.decide(True)
+        found.append(punctuator.scores)
+    assert np.array_equal(*found)
 
 
 def test_a_word_waits_for_as_many_as_the_model_reads(model: Punctuation) -> None:

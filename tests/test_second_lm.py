@@ -19,6 +19,7 @@ from asr.errors import ConfigError, DataError, ModelError
 from asr.lm import LanguageModel
 from asr.lm.estimate import encode, estimate
 from asr.lm.table import SPECIAL
+from asr.network.packed_weights import available
 from asr.search import word_beam
 from asr.search.decoder import DecoderOptions
 from asr.search.second_kernel import chance, make_memories, remember, sum_band
@@ -76,6 +77,12 @@ def _remember(m, first, numbers):
 
 
 @jit(_nrt=False)
+def _remember_after(m, before, row, number):
+    m.before[0], m.number[0], m.row[0] = before, number, row
+    remember(m, 1)
+
+
+@jit(_nrt=False)
 def _chance(m, row, word):
     for band in range(BANDS):
         m.row[0] = row
@@ -101,6 +108,30 @@ def test_compiled_model_says_what_the_trained_one_says(network, model, lm) -> No
     assert np.abs(np.exp(found).sum(axis=1) - 1).max() < 1e-5
     assert np.abs(np.exp(found) - np.exp(wanted)).max() < 0.02
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.999
+
+
+def test_weights_may_lie_either_way(model, lm) -> None:
+    """Packed as x86 multiplies them, or as they come: the same probabilities to the last bit."""
+    found = []
+    for packed in (False, True) if available() else (False, None):
+        other = SecondLm(model.words, model.stored)
+        other.__dict__["arrays"] = other.laid_out(packed)
+        found.append(compiled(other, lm, [1, 8, 3]))
+    assert np.array_equal(*found)
+
+
+def test_texts_together_are_as_each_alone(model, lm) -> None:
+    """Texts that are worked out in one call are remembered as those that come one after the other."""
+    opinion, numbers = SecondOpinion.of(model, lm.words, lm), np.array([1, 8, 3])
+    together, alone = (word_beam.ArrayTable(make_memories(opinion, 6)) for _ in range(2))
+    for memories in (together, alone):
+        for row in range(3):
+            _remember(memories, row, np.array([row]))
+    _remember(together, 3, numbers)
+    for k in range(3):
+        _remember_after(alone, k, 3 + k, int(numbers[k]))
+    for name in ("cell", "hidden", "hidden_scale", "out", "out_scale", "shares"):
+        assert np.array_equal(getattr(together.fields, name)[:6], getattr(alone.fields, name)[:6])
 
 
 def test_file_holds_the_same_model(model, lm, tmp_path) -> None:

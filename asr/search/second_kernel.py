@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.compiler import inner
-from asr.network.packed_kernel import products
-from asr.network.packed_weights import DEPTH, PANEL, STRIP, available
+from asr.network.flat_products import no_weights, sums, vector
+from asr.network.packed_weights import PANEL
 from asr.network.quantized_kernel import exp, normalize, sigmoid, tanh, to_integers, view
 from asr.search.second_lm import (
     BANDS,
@@ -67,9 +67,9 @@ class Memories(NamedTuple):
 
 def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
     """Room for so many memories; without a model, the same arrays with nothing in them."""
-    none, weights = np.zeros(0, np.float32), np.zeros((0, STRIP * DEPTH) if available() else 0, np.int8)
+    none = np.zeros(0, np.float32)
     shapes = np.zeros((len(NAMES), 5), np.int64)
-    model = SecondArrays(weights, np.zeros(0, np.int32), none, none, shapes, np.zeros((4, 0), np.float32))
+    model = SecondArrays(no_weights(), np.zeros(0, np.int32), none, none, shapes, np.zeros((4, 0), np.float32))
     ids, rest = np.zeros(0, np.int32), 0.0
     if opinion is not None:
         model, ids, rest = opinion.model.arrays, opinion.ids, opinion.rest
@@ -104,36 +104,6 @@ def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
 
 
 @_inner
-def _sums(weights, begin, first, first_begin, rows, columns, x, out):  # type: ignore[no-untyped-def]
-    """Exact sums ``(n, at least rows)`` of ``x``, ``(n, columns)``, with the rows of weights from one on."""
-    if weights.ndim == 2:  # decided when it is compiled
-        panels = (rows + PANEL - 1) // PANEL
-        packed = view(weights, first, (panels, PANEL // STRIP, columns // DEPTH, STRIP, DEPTH))
-        products(packed, view(begin, first_begin, (panels, PANEL)), x, out)
-    else:
-        for n in range(x.shape[0]):
-            for j in range(rows):
-                row, total = first + j * columns, np.int32(0)
-                for i in range(columns):
-                    # The casts keep Numba from widening to 64 bits; LLVM makes one multiply-add of pairs of it.
-                    total = np.int32(total + np.int32(np.int32(weights[row + i]) * np.int32(x[n, i])))
-                out[n, j] = total
-
-
-@_inner
-def _vector(weights, first, columns, row, out):  # type: ignore[no-untyped-def]
-    """A row of a matrix."""
-    if weights.ndim == 2:
-        within = row % PANEL
-        at = (first + (row - within) * columns) // (STRIP * DEPTH) + within // STRIP * (columns // DEPTH)
-        for i in range(columns):
-            out[i] = weights[at + i // DEPTH, within % STRIP * DEPTH + i % DEPTH]
-    else:
-        for i in range(columns):
-            out[i] = weights[first + row * columns + i]
-
-
-@_inner
 def _band_of(model, word):  # type: ignore[no-untyped-def]
     """A word's band, and its number there."""
     band = np.int64(0)
@@ -156,7 +126,7 @@ def remember(m, count):  # type: ignore[no-untyped-def]
             first, rows = np.int64(turn), np.int64(1)
             band, word = _band_of(model, m.number[turn])
             weights, _, first_row, _, width = model.shapes[WORDS + band]
-            _vector(model.weights, weights, width, word, m.integers)
+            vector(model.weights, weights, width, word, m.integers)
             m.scales[turn] = model.scale[first_row + word]
             matrix, out = np.int64(INPUTS) + band, x
         elif part == 1:
@@ -169,7 +139,7 @@ def remember(m, count):  # type: ignore[no-untyped-def]
         width = (outputs + PANEL - 1) // PANEL * PANEL
         totals = view(m.totals, 0, (rows, width))
         values = view(m.integers, 0, (rows, columns))
-        _sums(model.weights, model.begin, begin, begin_sums, outputs, columns, values, totals)
+        sums(model.weights, model.begin, begin, begin_sums, outputs, columns, values, totals)
         for k in range(rows):
             for j in range(outputs):
                 scale = model.scale[first_row + j] * m.scales[first + k]
@@ -221,7 +191,7 @@ def sum_band(m, band, count):  # type: ignore[no-untyped-def]
     for panel in range((words + PANEL - 1) // PANEL):
         done = panel * PANEL
         used = min(words - done, PANEL)
-        _sums(model.weights, model.begin, begin + done * columns, begin_sums + done, used, columns, values, totals)
+        sums(model.weights, model.begin, begin + done * columns, begin_sums + done, used, columns, values, totals)
         for k in range(count):
             _add(m, k, totals[k], first_row + done, used, m.out_scale[m.row[k], band])
     for k in range(count):
@@ -267,7 +237,7 @@ def chance(m, row, number):  # type: ignore[no-untyped-def]
     model = m.model
     band, word = _band_of(model, number)
     first, _, first_row, _, width = model.shapes[WORDS + band]
-    _vector(model.weights, first, width, word, m.integers)
+    vector(model.weights, first, width, word, m.integers)
     total = np.int32(0)
     for i in range(width):
         total = np.int32(total + np.int32(np.int32(m.integers[i]) * np.int32(m.out[row, band, i])))

@@ -24,8 +24,9 @@ from safetensors.numpy import save_file
 from asr.errors import ModelError
 from asr.lm import LanguageModel
 from asr.mapped_arrays import MappedArrays
+from asr.network.flat_products import lay_out
 from asr.network.integers import quantize_rows, row_scales
-from asr.network.packed_weights import DEPTH, STRIP, available, pack_matrix
+from asr.network.packed_weights import DEPTH
 
 Array = np.ndarray[Any, Any]
 
@@ -49,7 +50,7 @@ _AGAIN = "Copy the model folder again, with all its files"
 class SecondArrays(NamedTuple):
     """The parameters, for compiled code: all matrices end to end, so that one loop serves them all."""
 
-    weights: Array  # int8: (lines, a line of the cache), packed as `asr.network.packed_weights` says, or plain, (n,)
+    weights: Array  # int8: see `asr.network.flat_products`
     begin: Array  # int32: what the sums of packed weights begin at
     scale: Array  # float32: of each row
     bias: Array  # float32: of each row
@@ -89,21 +90,22 @@ class SecondLm:
     @cached_property
     def arrays(self) -> SecondArrays:
         """The parameters, for compiled code on this machine."""
-        return self.laid_out(available())
+        return self.laid_out()
 
-    def laid_out(self, packed: bool) -> SecondArrays:
-        """The parameters, their weights packed or plain. They stay plain where their columns cannot be packed."""
+    def laid_out(self, packed: bool | None = None) -> SecondArrays:
+        """The parameters; ``packed`` is for tests, see `asr.network.flat_products`."""
         matrices = [self.stored[name] for name in NAMES]
-        packed = packed and all(matrix.shape[1] % DEPTH == 0 for matrix in matrices)
-        panels = [pack_matrix(matrix) for matrix in matrices] if packed else []
-        weights = [panel.weight.reshape(-1, STRIP * DEPTH) for panel in panels] or [m.ravel() for m in matrices]
-        begin = [panel.begin.ravel() for panel in panels] or [np.zeros(0, np.int32)] * len(matrices)
+        if any(matrix.shape[1] % DEPTH for matrix in matrices):
+            packed = False
+        weights, begin = zip(*(lay_out(matrix, packed) for matrix in matrices), strict=True)
         biases = [
             self.stored.get(f"{name}.bias", np.zeros(len(matrix), np.float32))
             for name, matrix in zip(NAMES, matrices, strict=True)
         ]
         sizes = np.array([[w.size, b.size, len(m)] for w, b, m in zip(weights, begin, matrices, strict=True)])
-        shapes = [[*first, *m.shape] for first, m in zip((sizes.cumsum(axis=0) - sizes).tolist(), matrices, strict=True)]
+        shapes = [
+            [*first, *m.shape] for first, m in zip((sizes.cumsum(axis=0) - sizes).tolist(), matrices, strict=True)
+        ]
         return SecondArrays(
             weights=np.concatenate(weights),
             begin=np.concatenate(begin),

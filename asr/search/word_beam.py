@@ -34,6 +34,7 @@ _FEW = 4  # words below a place, up to which the language model is asked about e
 _SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
 _MEMORIES = 96  # texts that the second language model remembers at once
 _Sound = tuple[int, int, float]  # number of its word, first step, log probability at the peak
+_NOT_HEARD: tuple[int, list[_Sound], HeardWord | None] = -1, [], None
 # Words after a node, and the sounds after a mark, their words counted from the node on.
 _Rest = tuple[tuple[int, ...], tuple[_Sound, ...]]
 
@@ -118,6 +119,8 @@ class WordBeamDecoder:
             remembered=np.zeros(AT_ONCE, dtype=np.int64),
             has_second=second is not None,
         )
+        # As a plain array: looking up a field of a record array by name takes ten times as long.
+        self._scores = np.asarray(self._search.hypotheses)["score"]
         self._known_table = ArrayTable(self._search)
         self._begin(-1, 0.0, -math.inf)
 
@@ -163,6 +166,7 @@ class WordBeamDecoder:
         nodes[0] = (-1, -1, 0, 1 if self._lm is not None and self._lm.order > 1 else -1, 0, 1, -1, 0.0)
         h[0] = (0, core.ROOT, core.NOTHING, token, -1, -1, blank, sound, blank, sound, 0.0, 0.0, 0.0, 0)
         self._settled: list[HeardWord] = []
+        self._last_heard: dict[int, tuple[int, list[_Sound], HeardWord | None]] = {}  # by the words' numbers
         self._read_last = 0
         self._best: Reading | None = None
 
@@ -205,7 +209,7 @@ class WordBeamDecoder:
         """The likeliest words so far. A word is among them once its sounds are complete."""
         if self._best is None:
             best = int(self._search.counts[core.BEST])
-            self._best = self._read(best, float(self._search.hypotheses.score[best]))
+            self._best = self._read(best, float(self._scores[best]))
         return self._best
 
     def _read(self, index: int, score: float) -> Reading:
@@ -214,7 +218,6 @@ class WordBeamDecoder:
             read_other(self.table(), index)
             self._read_last = index
         counts = s.counts
-        # As plain arrays: looking up a field of a record array by name takes ten times as long.
         words = s.words[len(s.words) - int(counts[core.WORDS]) :].tolist()
         sounds = np.asarray(s.sounds)[len(s.sounds) - int(counts[core.SOUNDS]) :]
         settled = self._settled_words()
@@ -228,17 +231,23 @@ class WordBeamDecoder:
             sounds = np.asarray(s.settled_sounds)[: int(s.counts[core.SETTLED_SOUNDS])]
             sounds = sounds[np.searchsorted(sounds["word"], done + 1) :]
             self._settled += self._heard(s.settled_words[done:count].tolist(), sounds.tolist(), done)
+            for number in range(done + 1, count + 1):
+                del self._last_heard[number]
         return self._settled
 
-    def _heard(self, words: list[int], sounds: list[tuple[int, int, float]], before: int) -> list[HeardWord]:
-        """Words, numbered from ``before`` + 1 on, of their sounds in order."""
+    def _heard(self, words: list[int], sounds: list[_Sound], before: int) -> list[HeardWord]:
+        """Words, numbered from ``before`` + 1 on, of their sounds in order; the same as last time if they can be."""
         heard, at = [], 0
         for number, word in enumerate(words, before + 1):
             first = at
             while at < len(sounds) and sounds[at][0] == number:
                 at += 1
-            peaks = tuple(peak for _, _, peak in sounds[first:at])
-            heard.append(HeardWord(self._text(word), sounds[first][1], sounds[at - 1][1], peaks))
+            own = sounds[first:at]
+            known, its_sounds, value = self._last_heard.get(number, _NOT_HEARD)
+            if value is None or known != word or its_sounds != own:
+                value = HeardWord(self._text(word), own[0][1], own[-1][1], tuple([peak for _, _, peak in own]))
+                self._last_heard[number] = word, own, value
+            heard.append(value)
         return heard
 
     def _text(self, word: int) -> str:

@@ -8,7 +8,15 @@ import numpy as np
 
 from asr.compiler import inner
 from asr.search.ranking import NEVER, log_add, nth_greatest
-from asr.search.word_chances import ask, single_ahead, single_ending, single_row, single_unknown, single_word, words_ahead
+from asr.search.word_chances import (
+    ask,
+    single_ahead,
+    single_ending,
+    single_row,
+    single_unknown,
+    single_word,
+    words_ahead,
+)
 from asr.search.word_state import (
     ALPHA,
     ALTERNATIVES,
@@ -93,12 +101,22 @@ def _close_hot(s: Search, hot: int, word: int) -> int:
 
 @_inner
 def _offer(
-    s: Search, i: int, token: int, log_prob: float, total: float, place: Any, hot: Any, word: int, single: float, bar: float
+    s: Search,
+    i: int,
+    token: int,
+    log_prob: float,
+    total: float,
+    place: Any,
+    hot: Any,
+    word: int,
+    single: float,
+    bar: float,
 ) -> None:
     """Offer a hypothesis with one more token at a place, and with a word closed there if one is given.
 
-    ``single`` is what the language model says of single words: of the one that is closed, or those ahead. Only if it could get into the beam by what the language model says of single words, and somewhat more, is the model
-    asked what it says after the words before.
+    ``single`` is what the language model says of single words: of the one that is closed, or those ahead. Only if the
+    hypothesis could get into the beam by that, and somewhat more, is the model asked what it says after the words
+    before.
     """
     candidates, beam = s.candidates, len(s.hypotheses)
     node = np.int64(s.hypotheses.node[i])

@@ -62,7 +62,7 @@ class WordBuilder:
         known = self._known if place == self._place else []
         same = 0
         for (before, _), heard in zip(known, reading.words, strict=False):
-            if before != heard:
+            if before is not heard and before != heard:
                 break
             same += 1
         self._place = place

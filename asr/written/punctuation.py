@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from asr.array_table import ArrayTable
 from asr.errors import ModelError
 from asr.lm import LanguageModel
 from asr.mapped_arrays import MappedArrays
-from asr.network.integers import quantize_rows
+from asr.network.integers import PEAK, quantize_rows
 from asr.text.word_list import WordList
 from asr.written.punctuation_kernel import weights_of
 from asr.written.sentence_hints import HINTS
@@ -44,6 +44,7 @@ FEATURES = 2 + PAUSE_KINDS  # what stands beside a word's vector: capitals in pr
 ENDING_LETTERS = 3
 PRIOR_SCALE = 16.0  # steps of a stored prior, log odds of a capital, to one
 NO_PRIOR = -128
+_REMEMBERED = 4_096  # words that need not be looked up again: in English nine tenths of a text
 
 MATRICES = ("words", "endings", "window", "cell.input", "cell.memory", "out")
 VECTORS = ("window.bias", "cell.bias", "out.bias", "nothing")  # `nothing` stands where no word follows any more
@@ -107,6 +108,25 @@ class Punctuation:
     def weights(self) -> ArrayTable:
         """What compiled code reads: see `asr.written.punctuation_kernel.MarkWeights`."""
         return ArrayTable(weights_of(self))
+
+    @cached_property
+    def describe(self) -> Callable[[str], tuple[Array, int]]:
+        """A function that says what is known of a word: its row of what the model reads, without its pause and its
+        hints, and its number in the language model. Of the words lately asked for it knows without looking."""
+        return lru_cache(_REMEMBERED)(self._describe)
+
+    def _describe(self, word: str) -> tuple[Array, int]:
+        stored, width = self.stored, self.width
+        at, ending = self.find(word), ending_number(word, len(stored["endings"]))
+        row = np.zeros(width + self.features, np.float32)
+        row[:width] = stored["endings"][ending] * (stored["endings.peaks"][ending] / np.float32(PEAK))
+        if at is not None and stored[_RANKS][at] < len(stored["words"]):
+            rank = stored[_RANKS][at]
+            row[:width] += stored["words"][rank] * (stored["words.peaks"][rank] / np.float32(PEAK))
+        if at is not None and stored[_PRIORS][at] != NO_PRIOR:
+            row[width] = stored[_PRIORS][at] / PRIOR_SCALE / 4
+            row[width + 1] = 1.0
+        return row, 0 if self.lm is None else max(0, self.lm.words.find(word))
 
     @cached_property
     def lm_table(self) -> ArrayTable:

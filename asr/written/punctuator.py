@@ -14,17 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.array_table import ArrayTable
-from asr.network.integers import PEAK
 from asr.written.punctuation import (
     MARKS,
     NEW_UTTERANCE,
-    NO_PRIOR,
     PAUSES_S,
-    PRIOR_SCALE,
     SHIFTS,
     UNKNOWN_PAUSE,
     Punctuation,
-    ending_number,
 )
 from asr.written.punctuation_kernel import MarkStep, decide, make_step
 from asr.written.sentence_hints import HINTS, NO_WORD, WORDS_READ, hint_word
@@ -51,7 +47,8 @@ class Punctuator:
         self._model = model
         self._waiting: deque[Array] = deque()  # what is known of words that are not decided yet
         self._first = True  # whether the next word begins an utterance
-        self._step = ArrayTable(make_step(model.weights.fields))
+        self._words = model.lookahead + 1  # that are read at once
+        self._step = ArrayTable(make_step(model.weights.fields, self._words * len(model.stored["nothing"])))
         self._unknown = model.width + 2 + UNKNOWN_PAUSE  # where a word says that the pause before it is not known
         self._spoken = np.full(WORDS_READ, NO_WORD, np.int64)  # the last words, as the language model numbers them
 
@@ -87,31 +84,22 @@ class Punctuator:
         self._first = True
 
     def _look_up(self, word: str, pause: int) -> Array:
-        model, stored = self._model, self._model.stored
-        at = model.find(word)
-        ending = ending_number(word, len(stored["endings"]))
-        row = np.zeros(model.width + model.features, np.float32)
-        row[: model.width] = stored["endings"][ending] * (stored["endings.peaks"][ending] / np.float32(PEAK))
-        if at is not None and stored["ranks"][at] < len(stored["words"]):
-            rank = stored["ranks"][at]
-            row[: model.width] += stored["words"][rank] * (stored["words.peaks"][rank] / np.float32(PEAK))
-        if at is not None and stored["priors"][at] != NO_PRIOR:
-            row[model.width] = stored["priors"][at] / PRIOR_SCALE / 4
-            row[model.width + 1] = 1.0
+        model = self._model
+        known, number = model.describe(word)
+        row = known.copy()
         row[model.width + 2 + pause] = 1.0
         if model.reads_hints and model.lm is not None:
             self._spoken[:-1] = self._spoken[1:]
-            self._spoken[-1] = max(0, model.lm.words.find(word))
+            self._spoken[-1] = number
             hint_word(model.lm_table, self._spoken, row[-HINTS:])
         return row
 
     def _next(self) -> Decision:
         """Decide the first word that waits."""
         step: MarkStep = self._step.fields
-        size = self._model.lookahead + 1
-        rows = [*islice(self._waiting, size)]
-        rows += [self._model.stored["nothing"]] * (size - len(rows))
-        np.concatenate(rows, out=step.words)
+        rows = [*islice(self._waiting, self._words)]
+        rows += [self._model.stored["nothing"]] * (self._words - len(rows))
+        np.concatenate(rows, out=step.words[: self._words * len(rows[0])])
         decide(self._model.weights, self._step)
         scores = step.scores
         if len(self._waiting) > 1 and self._waiting[1][self._unknown]:
