@@ -31,6 +31,7 @@ from asr.search.lexicon_tree import LexiconTree
 from asr.search.second_lm import SecondOpinion
 from asr.search.word_beam import WordBeamDecoder
 from asr.search.words import TokenReader
+from asr.search.working_memory import WorkingMemory
 from asr.stream import Stream, StreamError
 from asr.text.tokens import Tokenizer
 from asr.written.form import WrittenForm, make_writer
@@ -107,6 +108,7 @@ class Recognizer:
         self._pronouncer: Pronouncer | None = None
         self._tree: LexiconTree | None = None
         self._second: SecondOpinion | None = None
+        self._memory = WorkingMemory()
         if lexicon is not None:
             self._pronouncer = Pronouncer([lexicon] if own is None else [own, lexicon], bundle.g2p)
             self._tree = LexiconTree.of_lexicon(lexicon, bundle.lm, own)
@@ -208,7 +210,7 @@ class Recognizer:
         if self._tree is not None:
             second = self._second if decoding.second_share else None
             lm, pronounce = self.bundle.lm, self._pronounce
-            return WordBeamDecoder(decoding, tokenizer.tokens, self._tree, lm, pronounce, second=second)
+            return WordBeamDecoder(decoding, tokenizer.tokens, self._tree, lm, pronounce, True, second, self._memory)
         return TokenReader(BeamDecoder(decoding, tokenizer, self.bundle.lm if decoding.alpha else None), tokenizer)
 
     def _pronounce(self, word: str) -> list[tuple[str, ...]]:

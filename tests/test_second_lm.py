@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,9 +24,10 @@ from asr.lm.table import SPECIAL
 from asr.network.packed_weights import available
 from asr.search import word_beam
 from asr.search.decoder import DecoderOptions
-from asr.search.second_kernel import chance, make_memories, remember, sum_band
+from asr.search.second_kernel import Memories, chance, make_memories, make_work, remember, sum_band
 from asr.search.second_lm import BANDS, SecondLm, SecondOpinion
 from asr.search.word_beam import _SETTLE_EVERY, WordBeamDecoder
+from asr.search.working_memory import WorkingMemory
 from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
 from asr.train.second_lm_network import SecondNetwork
 
@@ -72,27 +75,31 @@ def log_probs_of(network: SecondNetwork, text: list[int], unknown: int) -> np.nd
 def _remember(m, first, numbers):
     """After the texts of rows ``first`` on, that of each and one more word, in the rows behind them."""
     for k in range(len(numbers)):
-        m.before[k], m.number[k], m.row[k] = first - len(numbers) + k, numbers[k], first + k
+        m.work.before[k], m.work.number[k], m.work.row[k] = first - len(numbers) + k, numbers[k], first + k
     remember(m, len(numbers))
 
 
 @jit(_nrt=False)
 def _remember_after(m, before, row, number):
-    m.before[0], m.number[0], m.row[0] = before, number, row
+    m.work.before[0], m.work.number[0], m.work.row[0] = before, number, row
     remember(m, 1)
 
 
 @jit(_nrt=False)
 def _chance(m, row, word):
     for band in range(BANDS):
-        m.row[0] = row
+        m.work.row[0] = row
         sum_band(m, band, 1)
     return chance(m, row, word)
 
 
+def memories_of(opinion: SecondOpinion, rows: int) -> Memories:
+    return make_memories(opinion, rows, make_work(opinion))
+
+
 def compiled(model: SecondLm, lm: LanguageModel, text: list[int]) -> np.ndarray:
     """The same by the compiled model."""
-    memories = word_beam.ArrayTable(make_memories(SecondOpinion.of(model, lm.words, lm), len(text) + 1))
+    memories = word_beam.ArrayTable(memories_of(SecondOpinion.of(model, lm.words, lm), len(text) + 1))
     unknown = len(model.words)
     rows = []
     for row, number in enumerate([unknown + 1, *text]):
@@ -123,7 +130,7 @@ def test_weights_may_lie_either_way(model, lm) -> None:
 def test_texts_together_are_as_each_alone(model, lm) -> None:
     """Texts that are worked out in one call are remembered as those that come one after the other."""
     opinion, numbers = SecondOpinion.of(model, lm.words, lm), np.array([1, 8, 3])
-    together, alone = (word_beam.ArrayTable(make_memories(opinion, 6)) for _ in range(2))
+    together, alone = (word_beam.ArrayTable(memories_of(opinion, 6)) for _ in range(2))
     for memories in (together, alone):
         for row in range(3):
             _remember(memories, row, np.array([row]))
@@ -201,6 +208,30 @@ def test_chunks_do_not_matter(lm, model, seed, cuts) -> None:
     for part in np.split(log_probs, np.minimum(np.cumsum(cuts), 120).tolist() if cuts else []):
         parts.accept(part)
     assert whole.finals()[0] == parts.finals()[0]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=40, max_size=80))
+def test_decoders_that_share_memory_do_not_disturb_each_other(lm, model, seed, turns) -> None:
+    """Decoders that take turns with the working memory, in this thread and another, hear what each would alone."""
+    options = DecoderOptions(beam=16, max_delay_steps=20, second_most=6)
+    words, opinion, memory = tree(lm), SecondOpinion.of(model, tree(lm).words, lm), WorkingMemory()
+    make = partial(WordBeamDecoder, options, TOKENS, words, lm, pronounce, True, opinion)
+    together, alone = [make(memory) for _ in range(3)], [make() for _ in range(3)]
+    heard = [random_log_probs(5 * len(turns), seed + k) for k in range(3)]
+    places = [0, 0, 0]
+    with ThreadPoolExecutor(1) as elsewhere:
+        for which, moves in turns:
+            part = heard[which][places[which] : places[which] + 5]
+            places[which] += 5
+            alone[which].accept(part)
+            if moves:
+                elsewhere.submit(together[which].accept, part).result()
+            else:
+                together[which].accept(part)
+            assert together[which].best() == alone[which].best()
+    for one, other in zip(together, alone, strict=True):
+        assert one.finals(2) == other.finals(2)
 
 
 @settings(max_examples=30)

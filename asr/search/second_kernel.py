@@ -37,20 +37,9 @@ AT_ONCE = 4  # texts that are worked out together
 _ROWS, _COLUMNS = 3, 4  # in `SecondArrays.shapes`
 
 
-class Memories(NamedTuple):
-    """What the model remembers after some texts, a row each; the texts that are being worked out; working memory."""
+class SecondWork(NamedTuple):
+    """The texts that are being worked out, and room for that."""
 
-    model: SecondArrays
-    ids: np.ndarray  # int32 (words of the search,): the model's numbers for them
-    rest: np.ndarray  # float64 (1,): see `SecondOpinion`
-    cell: np.ndarray  # float32 (rows, units)
-    hidden: np.ndarray  # int8 (rows, units): times its scale
-    hidden_scale: np.ndarray  # float32 (rows,)
-    out: np.ndarray  # int8 (rows, BANDS, widest): what comes out for each band, times its scale
-    out_scale: np.ndarray  # float32 (rows, BANDS)
-    shares: np.ndarray  # float32 (rows, BANDS): scores of the second and third band in the first sum
-    sums: np.ndarray  # float64 (rows, BANDS): log of the sums; infinity if not asked for yet
-    taken: np.ndarray  # uint8 (rows,)
     before: np.ndarray  # int64 (AT_ONCE,): the rows of the texts that go on; -1 if nothing was before
     number: np.ndarray  # int64 (AT_ONCE,): the words that they go on with
     row: np.ndarray  # int64 (AT_ONCE,): where what is worked out goes
@@ -65,8 +54,25 @@ class Memories(NamedTuple):
     tops: np.ndarray  # float32 (AT_ONCE,)
 
 
-def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
-    """Room for so many memories; without a model, the same arrays with nothing in them."""
+class Memories(NamedTuple):
+    """What the model remembers after some texts, a row each."""
+
+    model: SecondArrays
+    ids: np.ndarray  # int32 (words of the search,): the model's numbers for them
+    rest: np.ndarray  # float64 (1,): see `SecondOpinion`
+    cell: np.ndarray  # float32 (rows, units)
+    hidden: np.ndarray  # int8 (rows, units): times its scale
+    hidden_scale: np.ndarray  # float32 (rows,)
+    out: np.ndarray  # int8 (rows, BANDS, widest): what comes out for each band, times its scale
+    out_scale: np.ndarray  # float32 (rows, BANDS)
+    shares: np.ndarray  # float32 (rows, BANDS): scores of the second and third band in the first sum
+    sums: np.ndarray  # float64 (rows, BANDS): log of the sums; infinity if not asked for yet
+    taken: np.ndarray  # uint8 (rows,)
+    work: SecondWork
+
+
+def make_memories(opinion: SecondOpinion | None, rows: int, work: SecondWork) -> Memories:
+    """Room for so many memories; without a model, the same arrays with nothing in them. Others may share ``work``."""
     none = np.zeros(0, np.float32)
     shapes = np.zeros((len(NAMES), 5), np.int64)
     model = SecondArrays(no_weights(), np.zeros(0, np.int32), none, none, shapes, np.zeros((4, 0), np.float32))
@@ -88,6 +94,14 @@ def make_memories(opinion: SecondOpinion | None, rows: int) -> Memories:
         shares=np.zeros((rows, BANDS), np.float32),
         sums=np.zeros((rows, BANDS)),
         taken=np.zeros(rows, np.uint8),
+        work=work,
+    )
+
+
+def make_work(opinion: SecondOpinion | None) -> SecondWork:
+    """Room to work out some texts at once."""
+    units = 0 if opinion is None else opinion.model.arrays.norms.shape[1]
+    return SecondWork(
         before=np.zeros(AT_ONCE, np.int64),
         number=np.zeros(AT_ONCE, np.int64),
         row=np.zeros(AT_ONCE, np.int64),
@@ -116,43 +130,44 @@ def _band_of(model, word):  # type: ignore[no-untyped-def]
 @_inner
 def remember(m, count):  # type: ignore[no-untyped-def]
     """Work out what the model remembers of the first ``count`` texts that go on."""
-    model, units, x = m.model, m.x.shape[1], m.x
+    model, w = m.model, m.work
+    units, x = w.x.shape[1], w.x
     # The vector of each word, then the gates by it, then by the memory, then what comes out for the other bands and for
     # each band: one call serves all of these products. Words are of different bands, so their vectors come one by one.
     for turn in range(count + 3 + BANDS):
         part, first, rows = max(turn - count, -1), np.int64(0), count
-        matrix, out = np.int64(FROM_INPUT), m.gates[0]
+        matrix, out = np.int64(FROM_INPUT), w.gates[0]
         if part < 0:
             first, rows = np.int64(turn), np.int64(1)
-            band, word = _band_of(model, m.number[turn])
+            band, word = _band_of(model, w.number[turn])
             weights, _, first_row, _, width = model.shapes[WORDS + band]
-            vector(model.weights, weights, width, word, m.integers)
-            m.scales[turn] = model.scale[first_row + word]
+            vector(model.weights, weights, width, word, w.integers)
+            w.scales[turn] = model.scale[first_row + word]
             matrix, out = np.int64(INPUTS) + band, x
         elif part == 1:
-            matrix, out = np.int64(FROM_MEMORY), m.gates[1]
+            matrix, out = np.int64(FROM_MEMORY), w.gates[1]
         elif part == 2:
             matrix = np.int64(OTHERS)
         elif part > 2:
             matrix = np.int64(OUTPUTS) + part - 3
         begin, begin_sums, first_row, outputs, columns = model.shapes[matrix]
         width = (outputs + PANEL - 1) // PANEL * PANEL
-        totals = view(m.totals, 0, (rows, width))
-        values = view(m.integers, 0, (rows, columns))
+        totals = view(w.totals, 0, (rows, width))
+        values = view(w.integers, 0, (rows, columns))
         sums(model.weights, model.begin, begin, begin_sums, outputs, columns, values, totals)
         for k in range(rows):
             for j in range(outputs):
-                scale = model.scale[first_row + j] * m.scales[first + k]
+                scale = model.scale[first_row + j] * w.scales[first + k]
                 out[first + k, j] = np.float32(totals[k, j]) * scale + model.bias[first_row + j]
         for k in range(count if part >= 0 or turn == count - 1 else 0):
-            row, before, gates, more = m.row[k], m.before[k], m.gates[0, k], m.gates[1, k]
+            row, before, gates, more = w.row[k], w.before[k], w.gates[0, k], w.gates[1, k]
             if part < 0:
-                normalize(x[k], model.norms[0], model.norms[1], m.normed)
-                m.scales[k] = to_integers(m.normed, view(m.integers, k * units, (units,)))
+                normalize(x[k], model.norms[0], model.norms[1], w.normed)
+                w.scales[k] = to_integers(w.normed, view(w.integers, k * units, (units,)))
             elif part == 0:  # of nothing nothing is remembered
                 for i in range(units):
-                    m.integers[k * units + i] = m.hidden[before, i] if before >= 0 else np.int8(0)
-                m.scales[k] = m.hidden_scale[before] if before >= 0 else np.float32(0.0)
+                    w.integers[k * units + i] = m.hidden[before, i] if before >= 0 else np.int8(0)
+                w.scales[k] = m.hidden_scale[before] if before >= 0 else np.float32(0.0)
             elif part == 1:
                 for i in range(units):
                     old = m.cell[before, i] if before >= 0 else np.float32(0.0)
@@ -164,8 +179,8 @@ def remember(m, count):  # type: ignore[no-untyped-def]
                     gates[i] = sigmoid(gates[3 * units + i] + more[3 * units + i]) * tanh(m.cell[row, i])
                     x[k, i] += gates[i]
                 m.hidden_scale[row] = to_integers(gates[:units], m.hidden[row])
-                normalize(x[k], model.norms[2], model.norms[3], m.normed)
-                m.scales[k] = to_integers(m.normed, view(m.integers, k * units, (units,)))
+                normalize(x[k], model.norms[2], model.norms[3], w.normed)
+                w.scales[k] = to_integers(w.normed, view(w.integers, k * units, (units,)))
             elif part == 2:
                 for band in range(1, BANDS):
                     m.shares[row, band] = gates[band - 1]
@@ -178,39 +193,40 @@ def remember(m, count):  # type: ignore[no-untyped-def]
 @_inner
 def sum_band(m, band, count):  # type: ignore[no-untyped-def]
     """Work out the log of the sum of probabilities that a band's words share, for the first ``count`` rows to fill."""
-    model = m.model
+    model, w = m.model, m.work
     begin, begin_sums, first_row, words, columns = model.shapes[WORDS + band]
     for k in range(count):
-        row = m.row[k]
+        row = w.row[k]
         for i in range(columns):
-            m.integers[k * columns + i] = m.out[row, band, i]
-        m.tops[k] = np.float32(-1e30)
+            w.integers[k * columns + i] = m.out[row, band, i]
+        w.tops[k] = np.float32(-1e30)
         for j in range(PANEL):
-            m.added[k, j] = np.float32(0.0)
-    values, totals = view(m.integers, 0, (count, columns)), view(m.totals, 0, (count, PANEL))
+            w.added[k, j] = np.float32(0.0)
+    values, totals = view(w.integers, 0, (count, columns)), view(w.totals, 0, (count, PANEL))
     for panel in range((words + PANEL - 1) // PANEL):
         done = panel * PANEL
         used = min(words - done, PANEL)
         sums(model.weights, model.begin, begin + done * columns, begin_sums + done, used, columns, values, totals)
         for k in range(count):
-            _add(m, k, totals[k], first_row + done, used, m.out_scale[m.row[k], band])
+            _add(m, k, totals[k], first_row + done, used, m.out_scale[w.row[k], band])
     for k in range(count):
         total = np.float64(0.0)
         for j in range(PANEL):
-            total += np.float64(m.added[k, j])
-        whole = np.float64(m.tops[k]) + math.log(total)
+            total += np.float64(w.added[k, j])
+        whole = np.float64(w.tops[k]) + math.log(total)
         if band == 0:
             for other in range(1, BANDS):
-                share = np.float64(m.shares[m.row[k], other])
+                share = np.float64(m.shares[w.row[k], other])
                 more, less = max(whole, share), min(whole, share)
                 whole = more + math.log1p(math.exp(less - more))
-        m.sums[m.row[k], band] = whole
+        m.sums[w.row[k], band] = whole
 
 
 @_inner
 def _add(m, k, totals, first_row, used, x_scale):  # type: ignore[no-untyped-def]
     """Add the probabilities of a panel of words, over that of the likeliest word so far, to the text's sums."""
-    scores, added, model = m.scores, m.added[k], m.model
+    model, w = m.model, m.work
+    scores, added = w.scores, w.added[k]
     for j in range(used):
         scale = model.scale[first_row + j] * x_scale
         scores[j] = np.float32(totals[j]) * scale + model.bias[first_row + j]
@@ -221,12 +237,12 @@ def _add(m, k, totals, first_row, used, x_scale):  # type: ignore[no-untyped-def
     for j in range(PANEL):
         highest = max(highest, np.int32(bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32(0x7FFFFFFF))))
     top = np.int32(highest ^ ((highest >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
-    if top > m.tops[k]:
-        fall = exp(max(m.tops[k] - top, np.float32(-80.0)))
+    if top > w.tops[k]:
+        fall = exp(max(w.tops[k] - top, np.float32(-80.0)))
         for j in range(PANEL):
             added[j] *= fall
-        m.tops[k] = top
-    top = m.tops[k]
+        w.tops[k] = top
+    top = w.tops[k]
     for j in range(PANEL):
         added[j] += exp(max(scores[j] - top, np.float32(-80.0)))
 
@@ -234,13 +250,13 @@ def _add(m, k, totals, first_row, used, x_scale):  # type: ignore[no-untyped-def
 @_inner
 def chance(m, row, number):  # type: ignore[no-untyped-def]
     """Log probability of a word after the text of a row, whose sums are there: of the first band, and of the word's."""
-    model = m.model
+    model, w = m.model, m.work
     band, word = _band_of(model, number)
     first, _, first_row, _, width = model.shapes[WORDS + band]
-    vector(model.weights, first, width, word, m.integers)
+    vector(model.weights, first, width, word, w.integers)
     total = np.int32(0)
     for i in range(width):
-        total = np.int32(total + np.int32(np.int32(m.integers[i]) * np.int32(m.out[row, band, i])))
+        total = np.int32(total + np.int32(np.int32(w.integers[i]) * np.int32(m.out[row, band, i])))
     scale, bias = model.scale[first_row + word], model.bias[first_row + word]
     score = np.float64(np.float32(total) * (scale * m.out_scale[row, band]) + bias) - m.sums[row, band]
     return score if band == 0 else score + np.float64(m.shares[row, band]) - m.sums[row, 0]

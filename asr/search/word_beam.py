@@ -21,15 +21,15 @@ from asr.search.decoder import DecoderOptions, HeardWord, Reading
 from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
-from asr.search.second_kernel import AT_ONCE, make_memories
+from asr.search.second_kernel import make_memories
 from asr.search.second_lm import SecondOpinion
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
-from asr.search.word_state import CANDIDATE, HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search.word_state import HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search.working_memory import WorkingMemory
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 _SETTLE_EVERY = 8  # steps; counted from the utterance's start, so that chunks do not matter
-_ASKED = 1 << 13  # answers of the language model that are remembered
 _FEW = 4  # words below a place, up to which the language model is asked about each instead of the likeliest
 _SLACK = 2.0  # natural log: by how much a word's chance may rise by the words before it, where that is not asked yet
 _MEMORIES = 96  # texts that the second language model remembers at once
@@ -50,6 +50,7 @@ class WordBeamDecoder:
         pronounce: gives the pronunciations of hot words.
         recombine: of texts with the same future, follow only the likeliest.
         second: a recurrent language model, which is asked about the likeliest texts before they are settled.
+        memory: shared with decoders of the same tokens, tree and language models; by default its own.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class WordBeamDecoder:
         pronounce: Pronounce | None = None,
         recombine: bool = True,
         second: SecondOpinion | None = None,
+        memory: WorkingMemory | None = None,
     ) -> None:
         self._options, self._tokens, self._tree, self._lm = options, tokens, tree, lm
-        self._pronounce = pronounce
-        beam = options.beam
-        room = 2 * _SETTLE_EVERY * beam
-        wide = 8 * beam + 1024  # candidates
+        self._pronounce, self._second, self._memory = pronounce, second, memory or WorkingMemory()
+        room = 2 * _SETTLE_EVERY * options.beam
+        working = self._memory.room(options, len(tokens), second)
+        self._shared = working.shared
         keep = recombine and options.alternatives > 0
         self._next_hot: HotPhrases | None = None
         self._hot = build_phrases((), tree, tokens, lambda _: ())
@@ -89,21 +91,8 @@ class WordBeamDecoder:
             nodes=np.recarray(room, dtype=NODE),
             alternatives=np.recarray((2 * room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
             marks=np.recarray(2 * room, dtype=MARK),
-            hypotheses=np.recarray(beam, dtype=HYPOTHESIS),
-            grown=np.recarray(2 * beam, dtype=HYPOTHESIS),
-            fresh=np.zeros(beam, dtype=np.int32),
-            candidates=np.recarray(wide, dtype=CANDIDATE),
-            ranks=np.zeros(wide + beam),
-            slots=np.zeros(1 << (2 * (wide + beam) - 1).bit_length(), dtype=np.int64),
-            stamp=np.zeros(1, dtype=np.int64),
-            winners=np.zeros(wide + beam, dtype=np.int32),
-            admitted=np.zeros(wide + beam, dtype=np.int32),
-            likely=np.zeros(len(tokens), dtype=np.int32),
+            hypotheses=np.recarray(options.beam, dtype=HYPOTHESIS),
             singles=_singles(options, lm),
-            begun=np.zeros(len(tokens)),
-            asked=_forgetful(core.ASKED),
-            foreseen=_forgetful(core.FORESEEN),
-            places=np.zeros(2 * room, dtype=np.int32),
             settled_words=np.zeros(room, dtype=np.int32),
             settled_sounds=np.recarray(2 * room, dtype=SOUND),
             words=np.zeros(room, dtype=np.int32),
@@ -114,10 +103,9 @@ class WordBeamDecoder:
             hot=self._hot.arrays,
             lm=(lm or LanguageModel.empty()).arrays,
             has_lm=lm is not None,
-            gains=np.zeros(room),
-            second=make_memories(second, _MEMORIES),
-            remembered=np.zeros(AT_ONCE, dtype=np.int64),
+            second=make_memories(second, _MEMORIES, working.second),
             has_second=second is not None,
+            **self._shared._asdict(),
         )
         # As a plain array: looking up a field of a record array by name takes ten times as long.
         self._scores = np.asarray(self._search.hypotheses)["score"]
@@ -176,9 +164,18 @@ class WordBeamDecoder:
         for begin in range(0, len(rows), _SETTLE_EVERY):
             part = rows[begin : begin + _SETTLE_EVERY]
             self._make_room(len(part))
+            self._take_memory()
             run(self.table(), part, _SETTLE_EVERY, self._options.max_delay_steps, False)
             self._read_last = int(self._search.counts[core.BEST])
             self._best = None
+
+    def _take_memory(self) -> None:
+        """Work with this thread's memory, with room for all nodes and marks."""
+        s, working = self._search, self._memory.room(self._options, len(self._tokens), self._second)
+        working.widen(len(s.nodes), len(s.marks))
+        if working.shared is not self._shared:
+            self._shared = working.shared
+            self._search = s._replace(**self._shared._asdict(), second=s.second._replace(work=working.second))
 
     def table(self) -> ArrayTable:
         """What compiled code sees of the search."""
@@ -191,13 +188,11 @@ class WordBeamDecoder:
         nodes = int(counts[core.NODES]) + steps * beam * core.NODES_PER_STEP
         marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
         if nodes > len(s.nodes):
-            s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes), gains=_longer(s.gains, nodes))
+            s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes))
         if marks > len(s.marks):
             s = s._replace(marks=_longer(s.marks, marks), sounds=_longer(s.sounds, marks))
             if s.switches[core.KEEP]:
                 s = s._replace(alternatives=_longer(s.alternatives, marks))
-        if max(nodes, marks) > len(s.places):
-            s = s._replace(places=_longer(s.places, max(nodes, marks)))
         # One settling may bring as many words and sounds as there are marks.
         if int(counts[core.SETTLED_WORDS]) + marks > len(s.settled_words):
             s = s._replace(settled_words=_longer(s.settled_words, int(counts[core.SETTLED_WORDS]) + marks))
@@ -263,6 +258,8 @@ class WordBeamDecoder:
         s = self._search
         if s.has_second:
             none = np.zeros((0, len(self._tokens)))
+            self._take_memory()
+            s = self._search
             run(self.table(), none, _SETTLE_EVERY, self._options.max_delay_steps, True)
             self._read_last = int(s.counts[core.BEST])
             self._best = None
@@ -353,13 +350,6 @@ def _singles(options: DecoderOptions, lm: LanguageModel | None) -> np.ndarray:
         singles[: len(codes)] = options.alpha * codes
         singles[core.UNKNOWN] = options.alpha * codes[lm.arrays.prob[0]] + options.oov_penalty
     return singles
-
-
-def _forgetful(kind: np.dtype[Any]) -> core.Rows:
-    """A cache that knows nothing yet."""
-    cache = np.recarray(_ASKED, dtype=kind)
-    cache.view(np.uint8)[:] = 0xFF  # no word or place is -1
-    return cache
 
 
 def _likeliest_mark(hypothesis: Any) -> int:

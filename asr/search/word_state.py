@@ -126,7 +126,7 @@ class HotArrays(NamedTuple):
 
 
 class Search(NamedTuple):
-    """All of a decoder's state, and what it reads."""
+    """All of a decoder's state, and what it reads. What it has not for itself is in `working_memory.Shared`."""
 
     counts: np.ndarray  # int64 (COUNTS,)
     weights: np.ndarray  # float64 (9,)

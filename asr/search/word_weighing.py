@@ -105,18 +105,22 @@ def _remember_wanted(s: Search) -> None:
         if count and (n == found or waits or count == AT_ONCE):
             remember(m, count)
             for k in range(count):
-                nodes.memory[s.remembered[k]] = m.row[k]
+                nodes.memory[s.remembered[k]] = m.work.row[k]
             count = 0
             continue
         while wanted and not waits and row < len(m.taken) and m.taken[row]:
             row += 1
         if wanted and not waits and row < len(m.taken):
             m.taken[row] = 1
-            m.before[count], m.number[count], m.row[count] = -1, _unknown(s) + 1, row  # the start of an utterance
+            m.work.before[count], m.work.number[count], m.work.row[count] = (
+                -1,
+                _unknown(s) + 1,
+                row,
+            )  # the start of an utterance
             if n > 0:
                 word = np.int64(nodes.word[n])
-                m.before[count] = nodes.memory[nodes.before[n]]
-                m.number[count] = m.ids[word] if word < len(m.ids) else _unknown(s)
+                m.work.before[count] = nodes.memory[nodes.before[n]]
+                m.work.number[count] = m.ids[word] if word < len(m.ids) else _unknown(s)
             s.remembered[count] = n
             count += 1
         n += 1
@@ -138,7 +142,7 @@ def _sum_bands(s: Search) -> None:
             needed = band == 0 or band == band_of(m, np.int64(m.ids[s.nodes.word[n]]))
             if needed and m.sums[row, band] == math.inf:
                 m.sums[row, band] = 0.0  # so that it is not asked for twice
-                m.row[count] = row
+                m.work.row[count] = row
                 count += 1
 
 
