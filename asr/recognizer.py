@@ -353,8 +353,12 @@ class Recognizer:
 
         Returns the log probabilities, ``(steps, tokens)``, of what each stream reads.
         """
-        before = StreamState.stack([stream._state for stream in streams])
-        logits, state = self._model(self.fbank(windows), before, any(stream._reads_pieces for stream in streams))
+        state = StreamState.stack([stream._state for stream in streams])
+        frames, pieces = self.fbank(windows), any(stream._reads_pieces for stream in streams)
+        if isinstance(self._model, QuantizedModel):
+            logits = self._model.advance(frames, state, pieces)
+        else:
+            logits, state = self._model(frames, state, pieces)
         for stream, own in zip(streams, state.split(), strict=True):
             stream._state = own
         letters = len(self.bundle.tokenizer)

@@ -212,7 +212,7 @@ class Stream:
 
     def _take_block(self) -> Block:
         self._blocks += 1
-        self._still_blocks = self._still_blocks + 1 if self._fbank.spread <= _MUTE_SPREAD else 0
+        self._still_blocks = self._still_blocks + 1 if self._fbank.is_still(_MUTE_SPREAD) else 0
         # The network knows silence as faint noise. In none at all, as a mute button sends, it would drift: its running
         # mean of the input goes to the floor, and after half a minute a word may come of nothing.
         mute = self._still_blocks > _MUTE_BLOCKS

@@ -145,7 +145,10 @@ class Fbank:
         if len(samples) < size:
             return np.zeros((0, size), np.float32)
         if tempo == 1.0:
-            return sliding_window_view(samples, size)[::hop]
+            step = samples.strides[0]
+            # What `sliding_window_view` gives, in a tenth of its time.
+            shape, strides = ((len(samples) - size) // hop + 1, size), (hop * step, step)
+            return np.ndarray(shape, samples.dtype, samples, strides=strides)
         starts = np.rint(np.arange(0, len(samples) - size + 1e-6, hop * tempo)).astype(np.int64)
         cut: Array = sliding_window_view(samples, size)[np.minimum(starts, len(samples) - size)]
         return cut
@@ -192,10 +195,11 @@ class StreamingFbank:
             return self._need - left
         return -(left - self._need) % self._advance
 
-    @property
-    def spread(self) -> float:
-        """How far the samples of the next block lie apart, its greatest less its least. Only when `ready`."""
-        return float(np.ptp(self._buffer[self._start : self._start + self._need]))
+    def is_still(self, spread: float) -> bool:
+        """Whether no two samples of the next block lie farther apart. Only when `ready`."""
+        block = self._buffer[self._start : self._start + self._need]
+        # Of speech, a few samples tell.
+        return all(float(some.max() - some.min()) <= spread for some in (block[:: self._need // 16], block))
 
     def take(self) -> Array:
         """The next block, ``(block_frames, mels)``. Only when `ready`."""

@@ -47,18 +47,22 @@ class QuantizedModel:
 
         Without pieces, no time is spent on them.
         """
+        after = state.copy()
+        return self.advance(frames, after, pieces), after
+
+    def advance(self, frames: Array, state: StreamState, pieces: bool = True) -> Array:
+        """The same in place: the logits, while ``state``, whose arrays are in C order, becomes the new one."""
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
-        after = state.copy()
         options = self.options
         outputs = options.outputs if pieces else options.tokens
         logits = np.empty((batch, steps, outputs), np.float32)
         if self._packed:
             gates = GATES[options.cell] * options.width
-            packed = packed_kernel.make_step(frames, after, logits, options.conv_width, gates)
+            packed = packed_kernel.make_step(frames, state, logits, options.conv_width, gates)
             packed_kernel.advance(self._weights, ArrayTable(packed))
         else:
-            step = quantized_kernel.make_step(frames, after, logits, options.conv_width)
+            step = quantized_kernel.make_step(frames, state, logits, options.conv_width)
             quantized_kernel.advance(self._weights, ArrayTable(step))
-        return logits, after
+        return logits

@@ -43,9 +43,7 @@ class StreamState:
 
     @staticmethod
     def stack(states: Sequence[StreamState]) -> StreamState:
-        """One state for a batch, of the states of its members, in order. It may share their memory."""
-        if len(states) == 1:
-            return states[0]
+        """One state for a batch, of the states of its members, in order, in memory of its own."""
         return StreamState(*(np.concatenate(parts) for parts in zip(*(s.arrays() for s in states), strict=True)))
 
     def split(self) -> list[StreamState]:

@@ -66,7 +66,7 @@ class WordBeamDecoder:
     ) -> None:
         self._options, self._tokens, self._tree, self._lm = options, tokens, tree, lm
         self._pronounce, self._second, self._memory = pronounce, second, memory or WorkingMemory()
-        room = 2 * _SETTLE_EVERY * options.beam
+        room = 4 * _SETTLE_EVERY * options.beam  # most streams never need more
         working = self._memory.room(options, len(tokens), second)
         self._shared = working.shared
         keep = recombine and options.alternatives > 0
@@ -184,9 +184,9 @@ class WordBeamDecoder:
         return self._known_table
 
     def _make_room(self, steps: int) -> None:
-        s, counts, beam = self._search, self._search.counts, self._options.beam
-        nodes = int(counts[core.NODES]) + steps * beam * core.NODES_PER_STEP
-        marks = int(counts[core.MARKS]) + steps * beam * core.MARKS_PER_STEP
+        s, counts, beam = self._search, self._search.counts.tolist(), self._options.beam
+        nodes = counts[core.NODES] + steps * beam * core.NODES_PER_STEP
+        marks = counts[core.MARKS] + steps * beam * core.MARKS_PER_STEP
         if nodes > len(s.nodes):
             s = s._replace(nodes=_longer(s.nodes, nodes), words=_longer(s.words, nodes))
         if marks > len(s.marks):
@@ -194,10 +194,11 @@ class WordBeamDecoder:
             if s.switches[core.KEEP]:
                 s = s._replace(alternatives=_longer(s.alternatives, marks))
         # One settling may bring as many words and sounds as there are marks.
-        if int(counts[core.SETTLED_WORDS]) + marks > len(s.settled_words):
-            s = s._replace(settled_words=_longer(s.settled_words, int(counts[core.SETTLED_WORDS]) + marks))
-        if int(counts[core.SETTLED_SOUNDS]) + marks > len(s.settled_sounds):
-            s = s._replace(settled_sounds=_longer(s.settled_sounds, int(counts[core.SETTLED_SOUNDS]) + marks))
+        words, sounds = counts[core.SETTLED_WORDS] + marks, counts[core.SETTLED_SOUNDS] + marks
+        if words > len(s.settled_words):
+            s = s._replace(settled_words=_longer(s.settled_words, words))
+        if sounds > len(s.settled_sounds):
+            s = s._replace(settled_sounds=_longer(s.settled_sounds, sounds))
         self._search = s
 
     def best(self) -> Reading:
@@ -359,5 +360,6 @@ def _likeliest_mark(hypothesis: Any) -> int:
 
 def _longer(array: _Array, needed: int) -> _Array:
     """A copy with room for more rows; what the new ones hold does not matter."""
-    longer = np.resize(array, (max(needed, 2 * len(array)), *array.shape[1:]))
+    longer = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
     return cast(_Array, longer.view(type(array)))
