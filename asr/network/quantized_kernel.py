@@ -123,7 +123,7 @@ def normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _sum(x, mean, squared):  # type: ignore[no-untyped-def]
-    """The sum of differences from a mean, or of their squares: eight sums that do not wait for each other, then theirs."""
+    """The sum of differences from a mean, or of their squares: eight that do not wait for each other, then theirs."""
     zero = np.float32(0.0)
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     whole = x.shape[0] // 8 * 8
