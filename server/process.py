@@ -22,7 +22,7 @@ _KEPT = {-1: 64 << 20, -3: 32 << 20}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD; byte
 
 def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
     """Serve until SIGINT or SIGTERM."""
-    if "torch" in sys.modules:  # some machines' products for many streams are torch's: one thread computes here
+    if "torch" in sys.modules:  # which runs the network in float32: one thread computes here
         sys.modules["torch"].set_num_threads(1)
     # The engine's thread computes; the event loop must not wait long for its turn.
     sys.setswitchinterval(_SWITCH_S)

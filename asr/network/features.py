@@ -145,8 +145,8 @@ class Fbank:
         if len(samples) < size:
             return np.zeros((0, size), np.float32)
         if tempo == 1.0:
-            step = samples.strides[0]
             # What `sliding_window_view` gives, in a tenth of its time.
+            samples, step = np.ascontiguousarray(samples), samples.itemsize
             shape, strides = ((len(samples) - size) // hop + 1, size), (hop * step, step)
             return np.ndarray(shape, samples.dtype, samples, strides=strides)
         starts = np.rint(np.arange(0, len(samples) - size + 1e-6, hop * tempo)).astype(np.int64)

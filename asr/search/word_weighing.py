@@ -96,7 +96,7 @@ def _want_memory(s: Search, node: Any) -> None:
 @_inner
 def _remember_wanted(s: Search) -> None:
     """Make the memories that are wanted, as far as there is room: each after that of the text before."""
-    m, nodes, count, row = s.second, s.nodes, 0, 0
+    m, work, nodes, count, row = s.second, s.second.work, s.nodes, 0, 0
     found = s.counts[NODES]
     n = np.int64(0)
     while n <= found:
@@ -105,23 +105,19 @@ def _remember_wanted(s: Search) -> None:
         if count and (n == found or waits or count == AT_ONCE):
             remember(m, count)
             for k in range(count):
-                nodes.memory[s.remembered[k]] = m.work.row[k]
+                nodes.memory[s.remembered[k]] = work.row[k]
             count = 0
             continue
         while wanted and not waits and row < len(m.taken) and m.taken[row]:
             row += 1
         if wanted and not waits and row < len(m.taken):
             m.taken[row] = 1
-            m.work.before[count], m.work.number[count], m.work.row[count] = (
-                -1,
-                _unknown(s) + 1,
-                row,
-            )  # the start of an utterance
+            work.row[count], s.remembered[count] = row, n
+            work.before[count], work.number[count] = -1, _unknown(s) + 1  # the start of an utterance
             if n > 0:
                 word = np.int64(nodes.word[n])
-                m.work.before[count] = nodes.memory[nodes.before[n]]
-                m.work.number[count] = m.ids[word] if word < len(m.ids) else _unknown(s)
-            s.remembered[count] = n
+                work.before[count] = nodes.memory[nodes.before[n]]
+                work.number[count] = m.ids[word] if word < len(m.ids) else _unknown(s)
             count += 1
         n += 1
 
