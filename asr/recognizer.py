@@ -354,11 +354,8 @@ class Recognizer:
         Returns the log probabilities, ``(steps, tokens)``, of what each stream reads.
         """
         state = StreamState.stack([stream._state for stream in streams])
-        frames, pieces = self.fbank(windows), any(stream._reads_pieces for stream in streams)
-        if isinstance(self._model, QuantizedModel):
-            logits = self._model.advance(frames, state, pieces)
-        else:
-            logits, state = self._model(frames, state, pieces)
+        pieces = any(stream._reads_pieces for stream in streams)
+        logits, state = self._model.advance(self.fbank(windows), state, pieces)
         for stream, own in zip(streams, state.split(), strict=True):
             stream._state = own
         letters = len(self.bundle.tokenizer)
@@ -378,7 +375,7 @@ class _Network(Protocol):
 
     def initial_state(self, batch: int = 1) -> StreamState: ...
 
-    def __call__(
+    def advance(
         self, frames: np.ndarray, state: StreamState, pieces: bool = True
     ) -> tuple[np.ndarray, StreamState]: ...
 

@@ -39,11 +39,6 @@ def no_weights() -> Array:
     return lay_out(np.zeros((0, DEPTH), np.int8))[0]
 
 
-def padded(rows: int) -> int:
-    """How many sums a row of so many outputs has room for."""
-    return -(-rows // PANEL) * PANEL
-
-
 @_inner
 def sums(weights, begin, first, first_begin, rows, columns, x, out):  # type: ignore[no-untyped-def]
     """Exact sums ``(n, padded(rows))`` of ``x``, int8 ``(n, columns)``, with the rows of weights from one on.

@@ -26,6 +26,10 @@ class FloatModel:
 
     def __call__(self, frames: Array, state: StreamState, pieces: bool = True) -> tuple[Array, StreamState]:
         """See `AcousticModel.forward`."""
+        return self.advance(frames, state, pieces)
+
+    def advance(self, frames: Array, state: StreamState, pieces: bool = True) -> tuple[Array, StreamState]:
+        """The same; ``state`` may be used up, and here is not."""
         with torch.inference_mode():
             before = ModelState(*(torch.from_numpy(part) for part in state.arrays()))
             logits, after = self._model(torch.from_numpy(frames), before, pieces)

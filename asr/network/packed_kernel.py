@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import Deferred, entry, jit
-from asr.network.packed_weights import PANEL, PackedWeights
+from asr.network.packed_weights import PackedWeights, padded
 from asr.network.quantized_kernel import view
 from asr.network.rows_kernel import (
     add_block,
@@ -63,9 +63,9 @@ def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int,
     )
     values = max(batch * length * FRAME_REDUCTION * max(mels, conv_width), all_steps * taps * width)
     sums = max(
-        batch * length * _padded(conv_width),
-        all_steps * max(_padded(width), _padded(outputs)),
-        (all_steps + batch) * _padded(gates),
+        batch * length * padded(conv_width),
+        all_steps * max(padded(width), padded(outputs)),
+        (all_steps + batch) * padded(gates),
     )
     return PackedStep(
         np.ascontiguousarray(frames),
@@ -76,10 +76,6 @@ def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int,
         np.empty(batch * length + batch, np.float32),
         np.empty(sums, np.int32),
     )
-
-
-def _padded(outputs: int) -> int:
-    return -(-outputs // PANEL) * PANEL
 
 
 @_jit
@@ -139,9 +135,9 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     values = view(s.values, 0, (count, width))
     turn_values = view(s.values, count * width, (batch, width))
     turn_scale = s.scales[count : count + batch]
-    padded = w.inputs.begin.shape[1] * w.inputs.begin.shape[2]
-    gx = view(s.sums, 0, (count, padded))
-    gh = view(s.sums, count * padded, (batch, padded))
+    whole = w.inputs.begin.shape[1] * w.inputs.begin.shape[2]
+    gx = view(s.sums, 0, (count, whole))
+    gh = view(s.sums, count * whole, (batch, whole))
     row = floats[:width]
     both = view(floats, width, (2, gates))
     for layer in range(layers):
@@ -160,7 +156,6 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
 
     normed_rows(z, rest.norm.weight, rest.norm.bias, row, values, scale)
     panels = (outputs + w.output.begin.shape[1] - 1) // w.output.begin.shape[1]
-    padded = panels * w.output.begin.shape[1]
-    sums = view(s.sums, 0, (count, padded))
+    sums = view(s.sums, 0, (count, panels * w.output.begin.shape[1]))
     products(w.output.weight[:panels], w.output.begin[:panels], values, sums)
     finish(sums, rest.output.scale, rest.output.bias, scale, view(s.logits, 0, (count, outputs)))

@@ -83,11 +83,16 @@ def pack(weights: QuantizedWeights) -> PackedWeights:
     return PackedWeights(weights._replace(**rest), **packed)
 
 
+def padded(outputs: int) -> int:
+    """How many sums a row of so many outputs has: whole panels."""
+    return -(-outputs // PANEL) * PANEL
+
+
 def pack_matrix(weight: Array) -> Panels:
     """``(…, outputs, inputs)`` int8 as panels. Inputs are a multiple of `DEPTH`."""
     *layers, outputs, inputs = weight.shape
-    padded = np.zeros((*layers, -(-outputs // PANEL) * PANEL, inputs), np.int8)
-    padded[..., :outputs, :] = weight
-    panels = padded.reshape(*layers, -1, PANEL // STRIP, STRIP, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
-    begin = (-128 * padded.sum(axis=-1, dtype=np.int32)).reshape(*layers, -1, PANEL)
+    wide = np.zeros((*layers, padded(outputs), inputs), np.int8)
+    wide[..., :outputs, :] = weight
+    panels = wide.reshape(*layers, -1, PANEL // STRIP, STRIP, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
+    begin = (-128 * wide.sum(axis=-1, dtype=np.int32)).reshape(*layers, -1, PANEL)
     return Panels(np.ascontiguousarray(panels), begin)

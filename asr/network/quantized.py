@@ -47,11 +47,10 @@ class QuantizedModel:
 
         Without pieces, no time is spent on them.
         """
-        after = state.copy()
-        return self.advance(frames, after, pieces), after
+        return self.advance(frames, state.copy(), pieces)
 
-    def advance(self, frames: Array, state: StreamState, pieces: bool = True) -> Array:
-        """The same in place: the logits, while ``state``, whose arrays are in C order, becomes the new one."""
+    def advance(self, frames: Array, state: StreamState, pieces: bool = True) -> tuple[Array, StreamState]:
+        """The same with ``state``, whose arrays are in C order, used up: it becomes the new one."""
         if frames.shape[1] % FRAME_REDUCTION:
             raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
         batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
@@ -65,4 +64,4 @@ class QuantizedModel:
         else:
             step = quantized_kernel.make_step(frames, state, logits, options.conv_width)
             quantized_kernel.advance(self._weights, ArrayTable(step))
-        return logits
+        return logits, state

@@ -19,12 +19,14 @@ from asr.network.packed_weights import PANEL
 from asr.network.quantized_kernel import exp, normalize, sigmoid, tanh, to_integers, view
 from asr.search.second_lm import (
     BANDS,
+    COLUMNS,
     FROM_INPUT,
     FROM_MEMORY,
     INPUTS,
     NAMES,
     OTHERS,
     OUTPUTS,
+    ROWS,
     WORDS,
     SecondArrays,
     SecondOpinion,
@@ -34,7 +36,6 @@ from asr.search.second_lm import (
 _inner = inner(_nrt=False)
 
 AT_ONCE = 4  # texts that are worked out together
-_ROWS, _COLUMNS = 3, 4  # in `SecondArrays.shapes`
 
 
 class SecondWork(NamedTuple):
@@ -42,6 +43,7 @@ class SecondWork(NamedTuple):
 
     before: np.ndarray  # int64 (AT_ONCE,): the rows of the texts that go on; -1 if nothing was before
     number: np.ndarray  # int64 (AT_ONCE,): the words that they go on with
+    node: np.ndarray  # int64 (AT_ONCE,): what the search calls the texts that come of it
     row: np.ndarray  # int64 (AT_ONCE,): where what is worked out goes
     x: np.ndarray  # float32 (AT_ONCE, units)
     gates: np.ndarray  # float32 (2, AT_ONCE, 4 * units): by the input, by the memory
@@ -89,7 +91,7 @@ def make_memories(opinion: SecondOpinion | None, rows: int, work: SecondWork) ->
         cell=np.zeros((rows, units), np.float32),
         hidden=np.zeros((rows, units), np.int8),
         hidden_scale=np.zeros(rows, np.float32),
-        out=np.zeros((rows, BANDS, words[:, _COLUMNS].max()), np.int8),
+        out=np.zeros((rows, BANDS, words[:, COLUMNS].max()), np.int8),
         out_scale=np.zeros((rows, BANDS), np.float32),
         shares=np.zeros((rows, BANDS), np.float32),
         sums=np.zeros((rows, BANDS)),
@@ -104,6 +106,7 @@ def make_work(opinion: SecondOpinion | None) -> SecondWork:
     return SecondWork(
         before=np.zeros(AT_ONCE, np.int64),
         number=np.zeros(AT_ONCE, np.int64),
+        node=np.zeros(AT_ONCE, np.int64),
         row=np.zeros(AT_ONCE, np.int64),
         x=np.zeros((AT_ONCE, units), np.float32),
         gates=np.zeros((2, AT_ONCE, 4 * units), np.float32),
@@ -118,11 +121,11 @@ def make_work(opinion: SecondOpinion | None) -> SecondWork:
 
 
 @_inner
-def _band_of(model, word):  # type: ignore[no-untyped-def]
+def band_of(model, word):  # type: ignore[no-untyped-def]
     """A word's band, and its number there."""
     band = np.int64(0)
-    while word >= model.shapes[WORDS + band, _ROWS]:
-        word -= model.shapes[WORDS + band, _ROWS]
+    while word >= model.shapes[WORDS + band, ROWS]:
+        word -= model.shapes[WORDS + band, ROWS]
         band += 1
     return band, word
 
@@ -139,7 +142,7 @@ def remember(m, count):  # type: ignore[no-untyped-def]
         matrix, out = np.int64(FROM_INPUT), w.gates[0]
         if part < 0:
             first, rows = np.int64(turn), np.int64(1)
-            band, word = _band_of(model, w.number[turn])
+            band, word = band_of(model, w.number[turn])
             weights, _, first_row, _, width = model.shapes[WORDS + band]
             vector(model.weights, weights, width, word, w.integers)
             w.scales[turn] = model.scale[first_row + word]
@@ -251,7 +254,7 @@ def _add(m, k, totals, first_row, used, x_scale):  # type: ignore[no-untyped-def
 def chance(m, row, number):  # type: ignore[no-untyped-def]
     """Log probability of a word after the text of a row, whose sums are there: of the first band, and of the word's."""
     model, w = m.model, m.work
-    band, word = _band_of(model, number)
+    band, word = band_of(model, number)
     first, _, first_row, _, width = model.shapes[WORDS + band]
     vector(model.weights, first, width, word, w.integers)
     total = np.int32(0)
@@ -260,9 +263,3 @@ def chance(m, row, number):  # type: ignore[no-untyped-def]
     scale, bias = model.scale[first_row + word], model.bias[first_row + word]
     score = np.float64(np.float32(total) * (scale * m.out_scale[row, band]) + bias) - m.sums[row, band]
     return score if band == 0 else score + np.float64(m.shares[row, band]) - m.sums[row, 0]
-
-
-@_inner
-def band_of(m, number):  # type: ignore[no-untyped-def]
-    """The band of a word."""
-    return _band_of(m.model, number)[0]

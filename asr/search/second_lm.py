@@ -34,6 +34,7 @@ BANDS = 3
 # The matrices, in the order in which compiled code numbers them: of each band the words' vectors, what makes of those
 # the layer's input, and what makes of its output such a vector; the other bands beside the first's words; the LSTM.
 WORDS, INPUTS, OUTPUTS, OTHERS, FROM_INPUT, FROM_MEMORY = 0, BANDS, 2 * BANDS, 3 * BANDS, 3 * BANDS + 1, 3 * BANDS + 2
+ROWS, COLUMNS = 3, 4  # of a matrix in `SecondArrays.shapes`
 NAMES = (
     *(f"words.{band}" for band in range(BANDS)),
     *(f"inputs.{band}" for band in range(BANDS)),

@@ -20,7 +20,7 @@ from asr.search import word_state as core
 from asr.search.decoder import DecoderOptions, HeardWord, Reading
 from asr.search.hot_phrases import HotPhrases, Pronounce, build_phrases
 from asr.search.hotwords import HotWord
-from asr.search.lexicon_tree import LexiconTree
+from asr.search.lexicon_tree import AHEAD, ENDING, LexiconTree
 from asr.search.second_kernel import make_memories
 from asr.search.second_lm import SecondOpinion
 from asr.search.word_reading import read_other
@@ -72,6 +72,7 @@ class WordBeamDecoder:
         keep = recombine and options.alternatives > 0
         self._next_hot: HotPhrases | None = None
         self._hot = build_phrases((), tree, tokens, lambda _: ())
+        singles = _singles(options, lm)
         self._search = Search(
             counts=np.zeros(core.COUNTS, dtype=np.int64),
             weights=np.array(
@@ -92,7 +93,8 @@ class WordBeamDecoder:
             alternatives=np.recarray((2 * room if keep else 1, core.ALTERNATIVES), dtype=core.ALTERNATIVE),
             marks=np.recarray(2 * room, dtype=MARK),
             hypotheses=np.recarray(options.beam, dtype=HYPOTHESIS),
-            singles=_singles(options, lm),
+            singles=singles,
+            begun=_begun(tree, singles, options.beta),
             settled_words=np.zeros(room, dtype=np.int32),
             settled_sounds=np.recarray(2 * room, dtype=SOUND),
             words=np.zeros(room, dtype=np.int32),
@@ -351,6 +353,19 @@ def _singles(options: DecoderOptions, lm: LanguageModel | None) -> np.ndarray:
         singles[: len(codes)] = options.alpha * codes
         singles[core.UNKNOWN] = options.alpha * codes[lm.arrays.prob[0]] + options.oov_penalty
     return singles
+
+
+def _begun(tree: LexiconTree, singles: np.ndarray, beta: float) -> np.ndarray:
+    """The most that the language model says, by itself, of the words that begin with each token."""
+    by_token = tree.arrays.by_token
+    at = np.asarray(tree.arrays.places)[by_token]
+    unknown = singles[core.UNKNOWN]
+    ahead = np.where(at["unknown"] & AHEAD, unknown, singles[at["ahead"]])
+    ending = np.where(at["unknown"] & ENDING, unknown, singles[at["ending"]])
+    goes_on = at["first_row"].astype(np.int64) + at["ends"] < at["last_row"]
+    whole = np.where(at["ends"] > 0, beta + np.maximum(ending, unknown), -math.inf)
+    most = np.maximum(np.where(goes_on, ahead, -math.inf), whole)
+    return np.where(by_token == core.OFF, -math.inf, most)
 
 
 def _likeliest_mark(hypothesis: Any) -> int:

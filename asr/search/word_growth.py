@@ -190,21 +190,6 @@ def _thin(s: Search) -> None:
 
 
 @_inner
-def begin(s: Search, likely: int) -> None:
-    """What the language model says at most, by itself, of the words that begin with each likely token."""
-    for k in range(likely):
-        place = np.int64(s.tree.by_token[s.likely[k]])
-        s.begun[k] = NEVER
-        if place == OFF:
-            continue
-        at = s.tree.places[place]
-        if np.int64(at.first_row) + at.ends < at.last_row:
-            s.begun[k] = single_ahead(s, place)
-        if at.ends:
-            s.begun[k] = max(s.begun[k], s.weights[BETA] + max(single_ending(s, place), single_unknown(s)))
-
-
-@_inner
 def grow(s: Search, i: int, row: np.ndarray, likely: int, most: float, bar: float) -> None:
     """Offer a hypothesis with every likely token that its place allows: unfinished, and as every word that ends there.
 
@@ -228,7 +213,7 @@ def grow(s: Search, i: int, row: np.ndarray, likely: int, most: float, bar: floa
         place = np.int64(OFF)
         if from_place == ROOT:
             place = np.int64(s.tree.by_token[token])
-            if not has_hot and total + hope + s.begun[k] <= bar:
+            if not has_hot and total + hope + s.begun[token] <= bar:
                 continue
         elif from_place > 0:  # children and likely tokens are both in order
             if child < 0:

@@ -30,7 +30,7 @@ import numpy as np
 from asr.compiler import entry, inner
 from asr.search.ranking import NEVER, log_add
 from asr.search.word_choice import recombine, select
-from asr.search.word_growth import begin, grow, new_mark, source_of, stay
+from asr.search.word_growth import grow, new_mark, source_of, stay
 from asr.search.word_reading import best_hypothesis, read, shared_depth, shown_hypothesis
 from asr.search.word_settling import settle
 from asr.search.word_state import (
@@ -73,7 +73,6 @@ def _step(s: Search, row: np.ndarray) -> None:
         top, least = max(top, score), min(least, score)
     s.counts[FOUND] = 0
     if likely:
-        begin(s, likely)
         clear_table(s)
         for i in range(count):
             fill_slot(s, find_slot(s, old.key[i]), i)

@@ -145,7 +145,7 @@ class Search(NamedTuple):
     admitted: np.ndarray  # int32 (c + beam,): the place in the new beam, or -1
     likely: np.ndarray  # int32 (tokens,)
     singles: np.ndarray  # float64 (257,): what the language model says of single words, by their codes; see `UNKNOWN`
-    begun: np.ndarray  # float64 (tokens,): what is ahead of words that begin with these, at most
+    begun: np.ndarray  # float64 (tokens,): the most that it says of words that begin with these, by themselves
     asked: Rows  # ASKED (a power of two,): a cache
     foreseen: Rows  # FORESEEN (a power of two,): a cache
     places: np.ndarray  # int32, as long as the longer of nodes and marks: working memory
@@ -161,5 +161,4 @@ class Search(NamedTuple):
     has_lm: bool
     gains: np.ndarray  # float64, as long as nodes: working memory
     second: Memories
-    remembered: np.ndarray  # int64 (AT_ONCE,): the nodes whose memories are being worked out
     has_second: bool

@@ -15,7 +15,7 @@ import numpy as np
 from asr.compiler import inner
 from asr.search.ranking import nth_greatest
 from asr.search.second_kernel import AT_ONCE, band_of, chance, remember, sum_band
-from asr.search.second_lm import BANDS, WORDS
+from asr.search.second_lm import BANDS, ROWS, WORDS
 from asr.search.word_chances import ask
 from asr.search.word_reading import best_hypothesis
 from asr.search.word_state import (
@@ -105,14 +105,14 @@ def _remember_wanted(s: Search) -> None:
         if count and (n == found or waits or count == AT_ONCE):
             remember(m, count)
             for k in range(count):
-                nodes.memory[s.remembered[k]] = work.row[k]
+                nodes.memory[work.node[k]] = work.row[k]
             count = 0
             continue
         while wanted and not waits and row < len(m.taken) and m.taken[row]:
             row += 1
         if wanted and not waits and row < len(m.taken):
             m.taken[row] = 1
-            work.row[count], s.remembered[count] = row, n
+            work.row[count], work.node[count] = row, n
             work.before[count], work.number[count] = -1, _unknown(s) + 1  # the start of an utterance
             if n > 0:
                 word = np.int64(nodes.word[n])
@@ -135,7 +135,7 @@ def _sum_bands(s: Search) -> None:
             if n == found or not _is_weighed(s, n):
                 continue
             row = np.int64(s.nodes.memory[s.nodes.before[n]])
-            needed = band == 0 or band == band_of(m, np.int64(m.ids[s.nodes.word[n]]))
+            needed = band == 0 or band == band_of(m.model, np.int64(m.ids[s.nodes.word[n]]))[0]
             if needed and m.sums[row, band] == math.inf:
                 m.sums[row, band] = 0.0  # so that it is not asked for twice
                 m.work.row[count] = row
@@ -159,5 +159,5 @@ def _unknown(s: Search) -> Any:
     """The number of the unknown word; that of the start of an utterance follows it."""
     words = np.int64(-2)
     for band in range(BANDS):
-        words += s.second.model.shapes[WORDS + band, 3]
+        words += s.second.model.shapes[WORDS + band, ROWS]
     return words

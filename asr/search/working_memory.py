@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.search.decoder import DecoderOptions
-from asr.search.second_kernel import AT_ONCE, SecondWork, make_work
+from asr.search.second_kernel import SecondWork, make_work
 from asr.search.second_lm import SecondOpinion
 from asr.search.word_state import ASKED, CANDIDATE, FORESEEN, HYPOTHESIS, Rows
 
@@ -32,12 +32,10 @@ class Shared(NamedTuple):
     winners: np.ndarray
     admitted: np.ndarray
     likely: np.ndarray
-    begun: np.ndarray
     asked: Rows
     foreseen: Rows
     places: np.ndarray
     gains: np.ndarray
-    remembered: np.ndarray
 
 
 class Room:
@@ -57,12 +55,10 @@ class Room:
             winners=np.zeros(wide + beam, dtype=np.int32),
             admitted=np.zeros(wide + beam, dtype=np.int32),
             likely=np.zeros(tokens, dtype=np.int32),
-            begun=np.zeros(tokens),
             asked=_forgetful(ASKED),
             foreseen=_forgetful(FORESEEN),
             places=np.zeros(0, dtype=np.int32),
             gains=np.zeros(0),
-            remembered=np.zeros(AT_ONCE, dtype=np.int64),
         )
 
     def widen(self, nodes: int, marks: int) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from asr.array_table import Array
 from asr.compiler import entry, inner
-from asr.network.flat_products import lay_out, padded, sums
+from asr.network.flat_products import lay_out, sums
 from asr.network.integers import row_scales
-from asr.network.packed_weights import DEPTH, PANEL
+from asr.network.packed_weights import DEPTH, PANEL, padded
 from asr.network.quantized_kernel import normalize, to_integers, update_cell, view
 from asr.network.quantized_weights import CELL_CODES, Norm, constant
 
