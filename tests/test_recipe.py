@@ -127,6 +127,16 @@ def test_one_command_makes_a_model(data: Path, tmp_path: Path, clips, capsys) ->
     steps = "text g2p lexicon pieces phone_lm lm second_lm punctuation noise coded ctc crf model"
     assert before == steps.split()
     assert any(line.startswith("tune: done in") for line in lines)
+
+    changed = maker(data, RECIPE.replace("punctuation_steps = 3", "punctuation_steps = 2"), tmp_path)
+    with pytest.raises(ConfigError, match="model needs punctuation, which is not done"):
+        changed.run(["model"])
+    changed.run(["punctuation"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines if " done" in line] == ["punctuation"]
+    changed.run()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines if "done in" in line] == ["model", "tune", "scores"]
     with pytest.raises(ConfigError, match="trained with other settings: delete it"):
         maker(data, RECIPE.replace("steps = 1", "steps = 2", 1), tmp_path).run()
 
@@ -147,6 +157,15 @@ def test_slips_in_a_recipe(data: Path, tmp_path: Path, change: tuple[str, str], 
     with pytest.raises(ConfigError, match=message):
         maker(data, RECIPE.replace(*change), tmp_path / "output")
     assert not (tmp_path / "output").exists()
+
+
+def test_steps_by_name(data: Path, tmp_path: Path) -> None:
+    """A step that is asked for by itself says which one it lacks, and a name that no step has is an error."""
+    made = maker(data, RECIPE, tmp_path)
+    with pytest.raises(ConfigError, match="crf needs ctc, which is not done"):
+        made.run(["crf"])
+    with pytest.raises(ConfigError, match="no step 'training': there are text, g2p, "):
+        made.run(["training"])
 
 
 def test_the_recipe_of_the_shipped_model_can_be_read() -> None:

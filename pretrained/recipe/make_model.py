@@ -7,6 +7,9 @@ A recipe says which files below DATA to take and what to make of them; docs/trai
 whose product is there is skipped, one that was interrupted begins again, and training goes on from its last checkpoint.
 What a recipe or data that have changed concern is made again, but no run of training is ever thrown away: delete it
 yourself. The finished model is OUTPUT/model, its word error rates are in OUTPUT/scores.txt.
+
+A step needs only those that it uses: with `--only`, two such commands work side by side for one OUTPUT, say one on the
+network's stages while the other makes the language models.
 """
 
 from __future__ import annotations
@@ -129,6 +132,16 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe(model=tables["model"], stages=made, start=tables.get("start", ""), **parts)
 
 
+@dataclass(frozen=True)
+class Step:
+    """Work that leaves a product in the output folder."""
+
+    name: str
+    work: Callable[[], None]
+    uses: tuple[str, ...]  # the steps whose products it reads: made again, they make it again
+    settings: object = None  # what the product depends on besides
+
+
 class Maker:
     """The steps of a recipe, each a method that writes its product into the output folder."""
 
@@ -140,51 +153,68 @@ class Maker:
             for patterns in (speech.train, speech.dev, speech.noise, speech.rooms, recipe.text.files)
         )
 
-    def steps(self) -> list[tuple[str, Callable[[], None], object]]:
-        """Name, work and what the product depends on besides the steps before it."""
+    def steps(self) -> list[Step]:
+        """What is to be done, in an order in which it can be."""
         recipe, speech = self.recipe, self.recipe.speech
-        steps: list[tuple[str, Callable[[], None], object]] = [
-            ("text", self.clean_text, [_identity(self.texts), _identity(self.dev)]),
-            ("g2p", self.make_g2p, asdict(recipe.g2p)),
-            ("lexicon", self.make_lexicons, _identity(self.train)),
-            ("pieces", self.make_pieces, recipe.text.pieces),
-            ("phone_lm", self.make_phone_lm, recipe.text.phonemes),
-            ("lm", self.make_lm, [recipe.text.order, recipe.text.megabytes]),
-            ("second_lm", self.make_second_lm, [recipe.text.second_steps]),
-            (
+        text, rooms = recipe.text, _identity(self.rooms)
+        steps = [
+            Step("text", self.clean_text, (), [_identity(self.texts), _identity(self.dev)]),
+            Step("g2p", self.make_g2p, (), asdict(recipe.g2p)),
+            Step("lexicon", self.make_lexicons, ("text", "g2p"), _identity(self.train)),
+            Step("pieces", self.make_pieces, ("text",), text.pieces),
+            Step("phone_lm", self.make_phone_lm, ("lexicon",), text.phonemes),
+            Step("lm", self.make_lm, ("text",), [text.order, text.megabytes]),
+            Step("second_lm", self.make_second_lm, ("text",), text.second_steps),
+            Step(
                 "punctuation",
                 self.make_punctuation,
-                [recipe.text.punctuation_steps, recipe.text.punctuation_shares],
+                ("lm",),
+                [text.punctuation_steps, text.punctuation_shares],
             ),
-            ("noise", self.make_noise, [speech.noise_minutes, _identity(self.noise)]),
-            ("coded", self.make_coded, speech.coded),
+            Step("noise", self.make_noise, (), [speech.noise_minutes, _identity(self.noise)]),
+            Step("coded", self.make_coded, (), [speech.coded, _identity(self.train)]),
         ]
+        before: tuple[str, ...] = ("lexicon", "pieces", "phone_lm", "noise", "coded")
         for number, stage in enumerate(recipe.stages):
-            settings = [asdict(stage), recipe.model, recipe.start, _identity(self.rooms)]
-            steps.append((stage.name, functools.partial(self.train_stage, number), settings))
+            settings = [asdict(stage), recipe.model, recipe.start, rooms]
+            steps.append(Step(stage.name, functools.partial(self.train_stage, number), before, settings))
+            before = (stage.name,)
+        parts = ("lexicon", "g2p", "lm", "second_lm", "punctuation")
         return [
             *steps,
-            ("model", self.assemble, None),
-            ("tune", self.tune, asdict(recipe.tune)),
-            ("scores", self.score, None),
+            Step("model", self.assemble, (*before, *parts)),
+            Step("tune", self.tune, ("model",), asdict(recipe.tune)),
+            Step("scores", self.score, ("tune",)),
         ]
 
-    def run(self) -> None:
-        """Do what is not done yet."""
-        done = self.output / "done"
-        done.mkdir(parents=True, exist_ok=True)
-        key = ""
-        for name, work, settings in self.steps():
-            key = hashlib.sha256(json.dumps([key, name, settings]).encode()).hexdigest()
-            stamp = done / name
-            if stamp.exists() and stamp.read_text() == key:
-                print(f"{name}: done before", flush=True)
+    def run(self, only: Sequence[str] = ()) -> None:
+        """Do what is not done yet: all of it, or the steps of these names."""
+        folder = self.output / "done"
+        folder.mkdir(parents=True, exist_ok=True)
+        steps, keys = self.steps(), dict[str, str]()
+        if unknown := set(only) - {step.name for step in steps}:
+            raise ConfigError(f"no step {min(unknown)!r}: there are {', '.join(step.name for step in steps)}")
+
+        def is_done(name: str) -> bool:
+            stamp = folder / name
+            return stamp.exists() and stamp.read_text() == keys[name]
+
+        for step in steps:
+            used = [keys[name] for name in step.uses]
+            keys[step.name] = hashlib.sha256(json.dumps([used, step.name, step.settings]).encode()).hexdigest()
+            if only and step.name not in only:
                 continue
-            print(f"{name}: …", flush=True)
+            if is_done(step.name):
+                print(f"{step.name}: done before", flush=True)
+                continue
+            for name in step.uses:
+                if not is_done(name):
+                    raise ConfigError(f"{step.name} needs {name}, which is not done: name it, too")
+            print(f"{step.name}: …", flush=True)
             started = time.monotonic()
-            work()
-            stamp.write_text(key)
-            print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
+            step.work()
+            (folder / step.name).write_text(keys[step.name])
+            print(f"{step.name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
     def clean_text(self) -> None:
         """Texts that quote nothing of the dev sets, and the words that are worth knowing."""
@@ -351,11 +381,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that the recipe's patterns start from")
     parser.add_argument("--output", type=Path, required=True, help="folder for all that is made")
     parser.add_argument("--processes", type=int, default=1, help="that share the training (default: 1)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="STEP", help="do these steps, no others")
     options = parser.parse_args()
     try:
         maker = Maker(read_recipe(options.recipe), options.recipe.resolve().parent, options.data, options.output)
         maker.train_options = ["--processes", str(options.processes)]
-        maker.run()
+        maker.run(options.only)
     except AsrError as error:
         raise SystemExit(f"make_model: {error}") from error
 
