@@ -159,11 +159,13 @@ def _call_search() -> None:
     from asr.search.lexicon_tree import LexiconTree
     from asr.search.word_beam import WordBeamDecoder
     from asr.search.word_reading import read_other
+    from asr.search.word_weighing import carry
 
     tree = LexiconTree.of_lexicon(Lexicon({"a": [(1,)]}), LanguageModel.empty())
     decoder = WordBeamDecoder(DecoderOptions(), TOKENS, tree, LanguageModel.empty())
     decoder.accept(np.zeros((1, len(TOKENS))))
     read_other(decoder.table(), 0)
+    carry(decoder.table(), 0)
 
 
 def _call_network(packed: bool) -> None:

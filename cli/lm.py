@@ -60,12 +60,16 @@ def add_arguments(commands: Any) -> None:
         "text", nargs="+", type=Path, metavar="TEXT", help="text files, plain or .gz, .bz2, .xz; named twice: twice"
     )
     train.add_argument(
-        "--vocabulary", type=Path, required=True, metavar="FILE", help="a word a line, the most frequent first"
+        "--vocabulary", type=Path, metavar="FILE", help="a word a line, the most frequent first; a start has its own"
     )
     train.add_argument(
         "--words", type=int, default=24_574, metavar="N", help="of that vocabulary at most so many (default: 24574)"
     )
-    train.add_argument("--steps", type=int, default=8_000, metavar="N", help="of 5,120 words each (default: 8000)")
+    train.add_argument("--start", type=Path, metavar="MODEL", help="go on from this second_lm.safetensors")
+    train.add_argument("--steps", type=int, default=5_000, metavar="N", help="of 8,192 words each (default: 5000)")
+    train.add_argument(
+        "--learning-rate", type=float, metavar="X", help="its peak (default: 0.002, and half of it from a start)"
+    )
     train.add_argument(
         "--kernels",
         choices=("torch", "native"),
@@ -111,13 +115,21 @@ def run_build(options: argparse.Namespace) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train a recurrent model and write it."""
+    from asr import heap
+    from asr.errors import ConfigError
     from asr.lm.build import read_vocabulary
+    from asr.search.second_lm import SecondLm
     from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
 
-    words = read_vocabulary(options.vocabulary)
-    settings = SecondLmOptions(words=options.words, steps=options.steps, kernels=options.kernels)
+    if bool(options.vocabulary) == bool(options.start):
+        raise ConfigError("give either --vocabulary FILE or --start MODEL")
+    start = SecondLm.load(options.start) if options.start else None
+    words = start.words if start else read_vocabulary(options.vocabulary)
+    rate = options.learning_rate or SecondLmOptions.learning_rate / (2 if start else 1)
+    settings = SecondLmOptions(words=options.words, steps=options.steps, kernels=options.kernels, learning_rate=rate)
     report = timed_report()
-    SecondLmTrainer(options.output, options.text, words, settings).run(report)
+    heap.keep_all()
+    SecondLmTrainer(options.output, options.text, words, settings, start).run(report)
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -83,6 +83,7 @@ def add_arguments(commands: Any) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train a model and write it."""
+    from asr import heap
     from asr.errors import ConfigError
     from asr.lm import LanguageModel
     from asr.train.marked_text import TRAINED, MarkedTextReader
@@ -119,6 +120,7 @@ def run_train(options: argparse.Namespace) -> int:
         text = reader.read(Path(name if equals else argument), options.most_words, TRAINED)
         report(f"{name or argument}: {len(text.words):,} words")
         texts.append((text, given))
+    heap.keep_all()
     PunctuationTrainer(options.output, shared(texts), reader.forms, settings, start, lm).run(report)
     report(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
     return 0

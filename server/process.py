@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import signal
 import sys
 from collections.abc import Callable
 
+from asr import heap
 from asr.errors import AsrError
 from asr.recognizer import Recognizer
 
@@ -16,8 +16,7 @@ from .app import App
 from .options import ServerOptions
 
 _SWITCH_S = 0.001
-# glibc's `mallopt`: freed memory up to so much, and of arrays up to so large (the largest that it allows), is kept.
-_KEPT = {-1: 64 << 20, -3: 32 << 20}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD; bytes
+_KEPT_BYTES = 64 << 20
 
 
 def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
@@ -26,7 +25,8 @@ def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable
         sys.modules["torch"].set_num_threads(1)
     # The engine's thread computes; the event loop must not wait long for its turn.
     sys.setswitchinterval(_SWITCH_S)
-    _keep_memory()
+    # Given back, what a step frees would have to be cleared anew for the next, for a twentieth of the time.
+    heap.keep_some(_KEPT_BYTES)
     # What is loaded by now stays: a full collection would look through all of it, for a tenth of a second.
     gc.collect()
     gc.freeze()
@@ -45,15 +45,3 @@ def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable
         asyncio.run(main())
     except OSError as error:
         raise AsrError(f"the server failed: {error}") from error
-
-
-def _keep_memory() -> None:
-    """Keep what a step frees for the next: given back, it would have to be cleared anew, for a twentieth of the time.
-
-    Elsewhere than on Linux with glibc, nothing.
-    """
-    if sys.platform == "linux":
-        option = getattr(ctypes.CDLL(None), "mallopt", None)
-        if option is not None:
-            for name, size in _KEPT.items():
-                option(name, size)

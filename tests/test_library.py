@@ -22,6 +22,7 @@ from asr.link_library import can_link, link, target_machine
 from asr.network import packed_kernel, quantized_kernel
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
+from asr.search.word_weighing import carry
 
 needs_library = pytest.mark.skipif(
     not (library.levels() and can_link(library.machine())),
@@ -75,7 +76,7 @@ def test_a_library_has_what_it_was_built_with_and_no_more() -> None:
 def test_a_library_is_of_all_the_files_that_its_functions_are_in() -> None:
     """Every function that an entry comes to, and every module that one takes a value from, is of the named sources."""
     sources = {str(library.PACKAGE / name) for name in library.SOURCES}
-    waiting: list = [unfold, run, read_other, quantized_kernel.advance, packed_kernel.advance]
+    waiting: list = [unfold, run, read_other, carry, quantized_kernel.advance, packed_kernel.advance]
     seen = set()
     while waiting:
         function = waiting.pop().py_func

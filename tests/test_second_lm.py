@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -170,22 +171,33 @@ def decoder_of(lm, model, options: DecoderOptions, recombine: bool = True) -> Wo
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 5), st.integers(0, 100_000), st.floats(0.1, 1.0))
-def test_scores_have_its_share(lm, network, model, steps, seed, share) -> None:
+@given(st.integers(1, 5), st.integers(0, 100_000), st.floats(0.1, 1.0), st.lists(st.integers(1, 20), max_size=2))
+def test_scores_have_its_share(lm, model, steps, seed, share, utterances) -> None:
     """With nothing pruned, each text's score is the one without the second model, plus the share of the difference that
-    the second model makes at each word; a word that only the n-grams know is weighed as the unknown word's part."""
+    the second model makes at each word; a word that only the n-grams know is weighed as the unknown word's part. Of
+    utterances the second model has read those before, whatever came of them."""
     options = replace(WIDE, second_share=share, second_most=WIDE.beam, second_range=1e9, oov_penalty=0.0)
     log_probs = random_log_probs(steps, seed)
     with patch.object(word_beam, "_MEMORIES", 1_000):  # as many as there are texts, so that each is weighed
         plain, both = (decoder_of(lm, one, options, recombine=False) for one in (None, model))
+    numbers, unknown = {word: i for i, word in enumerate(WORDS)}, len(WORDS)
+    read: list[int] = []  # words of the utterances before, and the starts of those after them
+    for number, length in enumerate(utterances):
+        for decoder in (plain, both):
+            decoder.accept(random_log_probs(length, seed + number + 1, 20.0))
+            decoder.accept(np.log(np.where(np.arange(len(TOKENS)) == 0, 1.0, 1e-12))[None])  # no sound goes on
+        said = both.finals()[0].text.split()
+        for decoder in (plain, both):
+            decoder.reset()
+        if said:
+            read += [*(numbers.get(word, unknown) for word in said), unknown + 1]
     for decoder in (plain, both):
         decoder.accept(log_probs)
     before = {reading.text: reading.score for reading in plain.finals(1_000)}
-    numbers, unknown = {word: i for i, word in enumerate(WORDS)}, len(WORDS)
     opinion = SecondOpinion.of(model, lm.words, lm)
     for reading in both.finals(6):
         words = [word.text for word in reading.words]
-        said = compiled(model, lm, [numbers.get(word, unknown) for word in words])
+        said = compiled(model, lm, [*read, *(numbers.get(word, unknown) for word in words)])[len(read) :]
         gain, history = 0.0, ["<s>"]
         for at, word in enumerate(words):
             if word in lm.ids:
@@ -333,6 +345,45 @@ def test_training_goes_on_where_it_was(text, tmp_path, monkeypatch) -> None:
     found = parts.run(lambda _: None)
     assert np.array_equal(found.arrays.weights, whole.arrays.weights)
     assert not (tmp_path / "parts.safetensors.checkpoint.pt").exists()
+
+
+def test_training_goes_on_from_a_model(text, tmp_path, model) -> None:
+    """A run that begins with a model says at first what that says, to the last bit, and has its words and its shape."""
+    trainer = SecondLmTrainer(tmp_path / "x.safetensors", [text], (), small(steps=1), model)
+    found = trainer.model.finished(trainer.words)
+    assert found.words == model.words
+    assert found.stored.keys() == model.stored.keys()
+    assert all(np.array_equal(found.stored[name], value) for name, value in model.stored.items())
+    assert trainer.run(lambda _: None).words == model.words
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 1))
+def test_lines_run_on_across_utterances(lines_of, seed, pauses, breaks, changes) -> None:
+    """A line is running text with a mark wherever an utterance begins, and nothing else: a sentence may run across
+    marks, and where it breaks off, there is one."""
+    trainer = lines_of(seed=seed, length=40, pauses=pauses, breaks=breaks, changes=changes)
+    follows = {WORDS.index(a): WORDS.index(b) for a, b in zip(SENTENCES, SENTENCES[1:] + SENTENCES[:1], strict=True)}
+    start = len(WORDS) + 1
+    for line in trainer._batch(0).numpy().T:
+        assert len(line) == 41
+        assert line[0] == start
+        for before, number in itertools.pairwise(line):
+            assert number in (start, follows.get(before)) or before == start
+        words = line[line != start]
+        breaks_off = sum(follows[a] != b for a, b in itertools.pairwise(words))
+        assert breaks_off <= 1 or changes > 0  # where the text ends, it begins anew
+
+
+SENTENCES = ["ca", "b", "bee", "ab"]
+
+
+@pytest.fixture(scope="module")
+def lines_of(tmp_path_factory):
+    """Makes trainers on a text of two sentences again and again."""
+    folder = tmp_path_factory.mktemp("lines")
+    (folder / "text.txt").write_text("Ca b bee. Ab.\n" * 200, encoding="utf-8")
+    return lambda **changes: SecondLmTrainer(folder / "x.safetensors", [folder / "text.txt"], WORDS, small(**changes))
 
 
 def test_what_cannot_be_trained_on_is_said(text, tmp_path) -> None:

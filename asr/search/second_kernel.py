@@ -69,20 +69,21 @@ class Memories(NamedTuple):
     out_scale: np.ndarray  # float32 (rows, BANDS)
     shares: np.ndarray  # float32 (rows, BANDS): scores of the second and third band in the first sum
     sums: np.ndarray  # float64 (rows, BANDS): log of the sums; infinity if not asked for yet
-    taken: np.ndarray  # uint8 (rows,)
+    taken: np.ndarray  # uint8 (rows - 1,): the last row is for the utterance before
+    carried: np.ndarray  # int64 (1,): that row if there was an utterance before, else -1
     work: SecondWork
 
 
 def make_memories(opinion: SecondOpinion | None, rows: int, work: SecondWork) -> Memories:
-    """Room for so many memories; without a model, the same arrays with nothing in them. Others may share ``work``."""
+    """Room for so many memories, and for that of the utterance before; without a model, the same arrays with nothing in
+    them. Others may share ``work``."""
     none = np.zeros(0, np.float32)
     shapes = np.zeros((len(NAMES), 5), np.int64)
     model = SecondArrays(no_weights(), np.zeros(0, np.int32), none, none, shapes, np.zeros((4, 0), np.float32))
-    ids, rest = np.zeros(0, np.int32), 0.0
+    ids, rest, taken = np.zeros(0, np.int32), 0.0, np.zeros(0, np.uint8)
     if opinion is not None:
-        model, ids, rest = opinion.model.arrays, opinion.ids, opinion.rest
-    else:
-        rows = 0
+        model, ids, rest, taken = opinion.model.arrays, opinion.ids, opinion.rest, np.zeros(rows, np.uint8)
+    rows = len(taken) + 1
     units, words = model.norms.shape[1], model.shapes[WORDS : WORDS + BANDS]
     return Memories(
         model,
@@ -95,7 +96,8 @@ def make_memories(opinion: SecondOpinion | None, rows: int, work: SecondWork) ->
         out_scale=np.zeros((rows, BANDS), np.float32),
         shares=np.zeros((rows, BANDS), np.float32),
         sums=np.zeros((rows, BANDS)),
-        taken=np.zeros(rows, np.uint8),
+        taken=taken,
+        carried=np.full(1, -1, np.int64),
         work=work,
     )
 

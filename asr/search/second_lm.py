@@ -1,4 +1,4 @@
-"""A second language model, recurrent: it remembers the whole utterance, where n-grams see two words.
+"""A second language model, recurrent: it remembers the whole stream, where n-grams see two words.
 
 The word search asks it about the likeliest hypotheses before it settles them (`asr.search.word_weighing`). It is one
 LSTM layer over words; frequent words have wide vectors, rarer ones narrower vectors, the same on the way in and out::
@@ -6,7 +6,7 @@ LSTM layer over words; frequent words have wide vectors, rarer ones narrower vec
     word -> vector of its band -> inputs -> x + lstm(norm(x)) -> norm -> outputs of a band -> times its words' vectors
 
 The words of the first band and the two other bands share the first sum of probabilities; each of those bands' words
-share its own. Matrices are in 8-bit integers.
+share its own. Matrices are in 8-bit integers. Before each utterance it reads a mark of its start.
 """
 
 from __future__ import annotations

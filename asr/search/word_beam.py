@@ -26,6 +26,7 @@ from asr.search.second_lm import SecondOpinion
 from asr.search.word_reading import read_other
 from asr.search.word_search import run
 from asr.search.word_state import HYPOTHESIS, MARK, NODE, SOUND, Search
+from asr.search.word_weighing import carry
 from asr.search.working_memory import WorkingMemory
 
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
@@ -137,10 +138,17 @@ class WordBeamDecoder:
         return [[self._tokens[token] for token in sounds] for sounds in self._tree.pronunciations(word)]
 
     def reset(self) -> None:
-        """Begin a new utterance: the next step is its step 0. A token that sounds on belongs to the old one."""
+        """Begin a new utterance: the next step is its step 0. A token that sounds on belongs to the old one.
+
+        The recurrent language model remembers what was said before.
+        """
         h = self._search.hypotheses
         best = int(np.argmax(h.score[: self._search.counts[core.HYPOTHESES]]))
         total = h.total[best]
+        node = int(h.node[self._ranked()[0][1]])
+        if self._search.has_second and self._search.nodes.depth[node] > 0:
+            self._take_memory()
+            carry(self.table(), node)
         # The last token stays as the root's, so that its going on is not a new one.
         self._begin(int(h.token[best]), float(h.blank[best] - total), float(h.sound[best] - total))
 
@@ -266,6 +274,14 @@ class WordBeamDecoder:
             run(self.table(), none, _SETTLE_EVERY, self._options.max_delay_steps, True)
             self._read_last = int(s.counts[core.BEST])
             self._best = None
+        ranked = self._ranked()
+        if not s.switches[core.KEEP]:
+            return [self._read(index, total) for total, index in ranked[:count]]
+        return self._readings(ranked, count)
+
+    def _ranked(self) -> list[tuple[float, int]]:
+        """Scores of the different texts if the utterance ends here, likeliest first, and the hypothesis of each."""
+        s = self._search
         h = np.asarray(s.hypotheses)[: int(s.counts[core.HYPOTHESES])]
         keys = np.asarray(s.nodes)["key"][h["node"]]
         # What was lent for words and phrases that are not complete is taken back. Where other texts are whole, those
@@ -280,10 +296,7 @@ class WordBeamDecoder:
                 continue
             total, first = texts.get(key, (-math.inf, index))
             texts[key] = float(np.logaddexp(total, score)), first
-        ranked = sorted(texts.values(), key=lambda pair: -pair[0])
-        if not s.switches[core.KEEP]:
-            return [self._read(index, total) for total, index in ranked[:count]]
-        return self._readings(ranked, count)
+        return sorted(texts.values(), key=lambda pair: -pair[0])
 
     def _readings(self, ranked: list[tuple[float, int]], count: int) -> list[Reading]:
         """The likeliest texts of hypotheses, and of what lost to them on the way, best first.

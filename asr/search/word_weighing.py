@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.compiler import inner
+from asr.compiler import entry, inner
 from asr.search.ranking import nth_greatest
 from asr.search.second_kernel import AT_ONCE, band_of, chance, remember, sum_band
 from asr.search.second_lm import BANDS, ROWS, WORDS
@@ -113,13 +113,45 @@ def _remember_wanted(s: Search) -> None:
         if wanted and not waits and row < len(m.taken):
             m.taken[row] = 1
             work.row[count], work.node[count] = row, n
-            work.before[count], work.number[count] = -1, _unknown(s) + 1  # the start of an utterance
-            if n > 0:
-                word = np.int64(nodes.word[n])
-                work.before[count] = nodes.memory[nodes.before[n]]
-                work.number[count] = m.ids[word] if word < len(m.ids) else _unknown(s)
+            _go_on(s, count, n)
             count += 1
         n += 1
+
+
+@_inner
+def _go_on(s: Search, k: int, node: Any) -> None:
+    """Let the text to be worked out in a place be that of a node: what is before it is remembered."""
+    m, work = s.second, s.second.work
+    work.before[k], work.number[k] = m.carried[0], _unknown(s) + 1  # the start of an utterance
+    if node > 0:
+        word = np.int64(s.nodes.word[node])
+        work.before[k] = s.nodes.memory[s.nodes.before[node]]
+        work.number[k] = m.ids[word] if word < len(m.ids) else _unknown(s)
+
+
+@entry
+def carry(s: Search, node: int) -> None:
+    """Remember the text of a node when the next utterance begins."""
+    m, nodes, last = s.second, s.nodes, len(s.second.taken)
+    known = np.int64(node)
+    while known > 0 and nodes.memory[known] < 0:
+        known = np.int64(nodes.before[known])
+    row = np.int64(nodes.memory[known])
+    while row < 0 or known != node:
+        going = known
+        if row >= 0:  # the next one on the way to the text
+            going = np.int64(node)
+            while nodes.before[going] != known:
+                going = np.int64(nodes.before[going])
+        _go_on(s, 0, going)
+        m.work.before[0] = row if row >= 0 else m.carried[0]
+        m.work.row[0] = last
+        remember(m, 1)
+        known, row = going, np.int64(last)
+    for i in range(m.cell.shape[1]):
+        m.cell[last, i], m.hidden[last, i] = m.cell[row, i], m.hidden[row, i]
+    m.hidden_scale[last] = m.hidden_scale[row]
+    m.carried[0] = last
 
 
 @_inner

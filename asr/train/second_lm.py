@@ -30,9 +30,12 @@ class SecondLmOptions:
     words: int = 24_574  # most frequent ones of the vocabulary, a twelfth and a quarter of them in the first two bands
     widths: tuple[int, int, int] = (256, 128, 64)  # of the bands' vectors: most of the file
     units: int = 384  # of the LSTM; a native kernel needs a multiple of 32
-    lines: int = 128  # texts in a step
-    length: int = 40  # words of each: as many as a long utterance has
-    steps: int = 8_000  # in all; the learning rate falls to zero at the last
+    lines: int = 64  # texts in a step
+    length: int = 128  # words of each, and starts of utterances among them: some minute of talk
+    pauses: float = 0.5  # share of sentences before which a new utterance begins: the model reads on across it
+    breaks: float = 0.015  # the same of all other words: a speaker pauses anywhere
+    changes: float = 0.3  # share of texts that break off where another begins: the next utterance is of something else
+    steps: int = 5_000  # in all; the learning rate falls to zero at the last
     learning_rate: float = 2e-3  # its peak
     warmup_steps: int = 100  # it rises from zero over these
     decay: float = 0.9  # last share of the steps, over which it falls to zero
@@ -54,10 +57,13 @@ class RunningText:
     words: np.ndarray  # uint16 (n,), without marks of sentences: utterances run across them
     starts: np.ndarray  # int64: where sentences begin
 
-    def line(self, at: int, length: int) -> np.ndarray:
-        """Words from the start of a sentence on."""
+    def line(self, at: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Words from the start of a sentence on, and which of them begin a sentence."""
         first = int(self.starts[at])
-        return self.words[first : first + length]
+        words = self.words[first : first + length]
+        begins = np.zeros(len(words), dtype=np.bool_)
+        begins[self.starts[at : np.searchsorted(self.starts, first + len(words))] - first] = True
+        return words, begins
 
 
 def read_text(path: Path, vocabulary: dict[str, int], unknown: int) -> RunningText:
@@ -78,9 +84,16 @@ def read_text(path: Path, vocabulary: dict[str, int], unknown: int) -> RunningTe
 class SecondLmTrainer:
     """One run, resumable from the checkpoint beside its output."""
 
-    def __init__(self, output: Path, texts: Sequence[Path], words: Sequence[str], options: SecondLmOptions) -> None:
+    def __init__(
+        self,
+        output: Path,
+        texts: Sequence[Path],
+        words: Sequence[str],
+        options: SecondLmOptions,
+        start: SecondLm | None = None,
+    ) -> None:
         self.output, self.options = output, options
-        self.words = tuple(words[: options.words])
+        self.words = tuple(words[: options.words]) if start is None else start.words
         if not self.words:
             raise DataError("the vocabulary has no words")
         self.unknown = len(self.words)
@@ -91,9 +104,12 @@ class SecondLmTrainer:
             raise DataError("the texts hold no words to learn from")
         self.shares = lengths / lengths.sum()
         torch.manual_seed(options.seed)
-        first, second = max(1, len(self.words) // 12), max(1, len(self.words) // 4)
-        sizes = (first, second, len(self.words) + 2 - first - second)
-        self.model = SecondNetwork(sizes, options.widths, options.units)
+        if start is None:
+            first, second = max(1, len(self.words) // 12), max(1, len(self.words) // 4)
+            sizes = (first, second, len(self.words) + 2 - first - second)
+            self.model = SecondNetwork(sizes, options.widths, options.units)
+        else:
+            self.model = SecondNetwork.of_model(start)
         matrices = [f"cell.weight_{part}_l0" for part in ("ih", "hh")]
         self.steps = AveragedRun(self.model, matrices, options.learning_rate, options.average_decay, output)
 
@@ -112,17 +128,23 @@ class SecondLmTrainer:
         steps.done()
         return model
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Words and the words before them, ``(length, lines)`` each. What a short text lacks is the unknown word."""
-        o = self.options
-        rng = np.random.default_rng((o.seed, step))
-        rows = np.full((o.lines, o.length), self.unknown, dtype=np.int64)
-        for row, at in zip(rows, rng.choice(len(self.texts), o.lines, p=self.shares), strict=True):
-            text = self.texts[at]
-            line = text.line(int(rng.integers(len(text.starts))), o.length)
-            row[: len(line)] = line
-        words = torch.from_numpy(rows.T.copy())
-        return words, torch.cat([torch.full((1, o.lines), self.unknown + 1), words[:-1]])
+    def _line(self, rng: np.random.Generator) -> np.ndarray:
+        """A text's numbers, with that of the start of an utterance wherever one begins; one more than is read."""
+        o, numbers, missing = self.options, list[np.ndarray](), self.options.length + 1
+        while missing > 0:
+            text = self.texts[rng.choice(len(self.texts), p=self.shares)]
+            most = int(rng.integers(1, missing + 1)) if rng.random() < o.changes else missing
+            words, begins = text.line(int(rng.integers(len(text.starts))), most)
+            begins = rng.random(len(words)) < np.where(begins, o.pauses, o.breaks)
+            begins[:1] = True
+            numbers.append(np.insert(words.astype(np.int64), np.flatnonzero(begins), self.unknown + 1))
+            missing -= max(1, len(numbers[-1]))
+        return np.concatenate(numbers)[: o.length + 1]
+
+    def _batch(self, step: int) -> Tensor:
+        """Numbers ``(length + 1, lines)``."""
+        rng = np.random.default_rng((self.options.seed, step))
+        return torch.from_numpy(np.stack([self._line(rng) for _ in range(self.options.lines)], axis=1))
 
     def share(self, step: int) -> float:
         """Of the peak learning rate."""
@@ -132,6 +154,8 @@ class SecondLmTrainer:
     def loss(self, step: int) -> Tensor:
         """The mean surprise at a step's words."""
         o = self.options
-        words, before = self._batch(step)
-        hidden = self.model.hidden(before, o.kernels)
-        return self.model.surprise(hidden.reshape(-1, o.units), words.flatten()).mean()
+        numbers = self._batch(step)
+        hidden = self.model.hidden(numbers[:-1], o.kernels).flatten(0, 1)
+        words = numbers[1:].flatten()
+        said = (words != self.unknown + 1).nonzero().squeeze(1)  # when a speaker pauses is not to be foreseen
+        return self.model.surprise(hidden[said], words[said]).mean()

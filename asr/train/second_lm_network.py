@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.network.integers import widen_rows
 from asr.network.model import initialise_cell
-from asr.search.second_lm import BANDS, NORMS, SecondLm
+from asr.search.second_lm import BANDS, NAMES, NORMS, SecondLm
 from asr.train import native
 
 _RARER = -2.0  # where the two rarer bands begin in the first sum: their words are a tenth of a text
@@ -82,17 +83,42 @@ class SecondNetwork(nn.Module):
         scores: Tensor = F.linear(vectors, self.words[band].to(dtype)).float() + self.bias[band]
         return scores
 
+    @classmethod
+    def of_model(cls, model: SecondLm) -> SecondNetwork:
+        """A network that says what a model says."""
+        stored = model.stored
+        values = {name: torch.from_numpy(widen_rows(stored[name], stored[f"{name}.peaks"])) for name in NAMES}
+        values |= {name: torch.from_numpy(np.array(stored[name])) for name in stored if name.endswith(".bias")}
+        sizes, widths = zip(*(values[f"words.{band}"].shape for band in range(BANDS)), strict=True)
+        network = cls(sizes, widths, model.units)
+        state = network.state_dict()
+        for own, name in _stored_names().items():
+            state[own].copy_(values[name])
+        state["cell.bias_hh_l0"].zero_()
+        for name in NORMS:
+            for own, value in zip((f"{name}.weight", f"{name}.bias"), stored[name], strict=True):
+                state[own].copy_(torch.from_numpy(np.array(value)))
+        return network
+
     def finished(self, words: Sequence[str]) -> SecondLm:
         """The model that recognition takes."""
         arrays = {name: value.detach().float().numpy().copy() for name, value in self.state_dict().items()}
-        values = {
-            f"{part}.{band}": arrays[f"{part}.{band}"]
-            for part in ("words", "inputs", "outputs")
-            for band in range(BANDS)
-        }
-        values |= {f"words.{band}.bias": arrays[f"bias.{band}"] for band in range(BANDS)}
-        values |= {"bands": arrays["bands.weight"], "bands.bias": arrays["bands.bias"]}
+        values = {name: arrays[own] for own, name in _stored_names().items()}
+        values["cell.input.bias"] += arrays["cell.bias_hh_l0"]
         values |= {name: np.stack([arrays[f"{name}.weight"], arrays[f"{name}.bias"]]) for name in NORMS}
-        values |= {"cell.input": arrays["cell.weight_ih_l0"], "cell.memory": arrays["cell.weight_hh_l0"]}
-        values["cell.input.bias"] = arrays["cell.bias_ih_l0"] + arrays["cell.bias_hh_l0"]
         return SecondLm.of_parameters(words, values)
+
+
+def _stored_names() -> dict[str, str]:
+    """What the model's file calls parameters that it has as they are, but for the layer's second bias."""
+    names = {
+        "bands.weight": "bands",
+        "bands.bias": "bands.bias",
+        "cell.weight_ih_l0": "cell.input",
+        "cell.weight_hh_l0": "cell.memory",
+        "cell.bias_ih_l0": "cell.input.bias",
+    }
+    for band in range(BANDS):
+        names |= {f"{part}.{band}": f"{part}.{band}" for part in ("words", "inputs", "outputs")}
+        names[f"bias.{band}"] = f"words.{band}.bias"
+    return names

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from asr import heap
 from asr.bundle import load_bundle, save_bundle
 from asr.errors import ConfigError, DataError
 from asr.network.features import Fbank
@@ -28,7 +29,7 @@ from asr.network.model import AcousticModel
 from asr.network.shape import FRAME_REDUCTION
 from asr.network.weights import widened
 from asr.text.tokens import BLANK, Tokenizer
-from asr.train import heap, native
+from asr.train import native
 from asr.train.augment import Augmenter
 from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.bfloat16 import has_bfloat16
