@@ -64,7 +64,7 @@ class Text:
     order: int = 3  # longest n-gram
     megabytes: float = 19.9  # of the language model
     phonemes: int = 7_000_000  # of each text, for the phoneme trigram
-    second_steps: int = 0  # of the recurrent language model's training, 5,120 words each; 0: no such model
+    second_steps: int = 0  # of the recurrent language model's training, 8,192 words each; 0: no such model
     punctuation_steps: int = 0  # of the model of punctuation's training, 8,192 words each; 0: no such model
     punctuation_shares: dict[str, float] = field(default_factory=dict)  # of texts by name; others have the rest
     kernels: str = "torch"  # for both: "native" is faster on CPUs with AMX or AVX-512 BF16
