@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 _DTYPES = {
     "I8": np.int8,
@@ -22,6 +24,17 @@ _DTYPES = {
     "F16": np.float16,
     "F32": np.float32,
 }
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], metadata: dict[str, str] | None = None) -> None:
+    """Write such a file whole or not at all; processes that have an older one of its name keep that.
+
+    Whoever may read new files may read it: a model is made by one user and served by another, and what safetensors'
+    own `save_file` makes is its owner's alone.
+    """
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(save(dict(arrays), metadata))
+    part.replace(path)
 
 
 class MappedArrays:

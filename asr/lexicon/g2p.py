@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from asr.errors import DataError, ModelError
 from asr.lexicon.g2p_ngram import MOST_PHONEMES, NgramArrays, fits_together, search
 from asr.lexicon.phonemes import IDS, Pronunciation, encode_phonemes
+from asr.mapped_arrays import save_arrays
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 SEPARATOR = "."  # between a graphone's letter and its phonemes: x.K.S
@@ -155,8 +155,8 @@ class GraphemeToPhoneme:
         arrays |= {f"{_NETWORK}{name}": np.ascontiguousarray(a) for name, a in (self.network or {}).items()}
         about = {"format": _FORMAT, "graphones": " ".join(self.graphones), "weights": "{} {}".format(*self.weights)}
         try:
-            save_file(arrays, path, about)
-        except (OSError, SafetensorError) as error:
+            save_arrays(path, arrays, about)
+        except OSError as error:
             raise DataError(f"cannot write {path}: {error}") from error
 
     @classmethod

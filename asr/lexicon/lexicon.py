@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from asr.compiler import entry
 from asr.errors import DataError, ModelError
 from asr.lexicon.phonemes import PHONEMES, Pronunciation, decode_phonemes, encode_phonemes
+from asr.mapped_arrays import save_arrays
 from asr.text.word_list import WordList
 
 MOST = 4  # pronunciations of a word
@@ -122,8 +122,8 @@ class Lexicon(Mapping[str, tuple[Pronunciation, ...]]):
             "phonemes": self.arrays.phonemes,
         }
         try:
-            save_file(arrays, path, {"format": _FORMAT})
-        except (OSError, SafetensorError) as error:
+            save_arrays(path, arrays, {"format": _FORMAT})
+        except OSError as error:
             raise DataError(f"cannot write {path}: {error}") from error
 
     @classmethod

@@ -12,14 +12,13 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from asr.errors import ModelError
 from asr.lm.lookup import GRAMS_A_RANK, LmArrays, score_known, score_word
 from asr.lm.pack import find_begins, high_bits, pack, unpack
 from asr.lm.spelling import Spelling, build_spelling, spell
 from asr.lm.table import SPECIAL, NgramTable, Order
-from asr.mapped_arrays import MappedArrays
+from asr.mapped_arrays import MappedArrays, save_arrays
 from asr.text.word_list import WordList
 
 _FORMAT = "3"
@@ -112,7 +111,7 @@ class LanguageModel:
     def save(self, path: Path) -> None:
         arrays = {name: np.ascontiguousarray(value) for name, value in self.arrays._asdict().items()}
         arrays[_WORDS] = np.frombuffer(_compress(tuple(self.words)), dtype=np.uint8)
-        save_file(arrays, path, {"format": _FORMAT})
+        save_arrays(path, arrays, {"format": _FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> LanguageModel:

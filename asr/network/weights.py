@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from asr.errors import ModelError
-from asr.mapped_arrays import MappedArrays
+from asr.mapped_arrays import MappedArrays, save_arrays
 from asr.network.integers import quantize_rows, widen_rows
 from asr.network.shape import BLOCK_TAPS, CONV_TAPS, GATES, ModelOptions
 
@@ -83,7 +82,7 @@ def save_weights(path: Path, weights: Weights) -> None:
             stored[name], stored[name + _PEAKS] = integers_of(weights, name)
         elif not name.endswith(_PEAKS):
             stored[name] = np.ascontiguousarray(value, np.float32)
-    save_file(stored, path)
+    save_arrays(path, stored)
 
 
 def integers_of(weights: Weights, name: str) -> tuple[Array, Array]:

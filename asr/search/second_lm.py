@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from asr.errors import ModelError
 from asr.lm import LanguageModel
-from asr.mapped_arrays import MappedArrays
+from asr.mapped_arrays import MappedArrays, save_arrays
 from asr.network.flat_products import lay_out
 from asr.network.integers import quantize_rows, row_scales
 from asr.network.packed_weights import DEPTH
@@ -119,7 +118,7 @@ class SecondLm:
     def save(self, path: Path) -> None:
         """Write the model."""
         words = np.frombuffer(zlib.compress("\n".join(self.words).encode("ascii"), 9), np.uint8)
-        save_file({**self.stored, _LIST: words}, path)
+        save_arrays(path, {**self.stored, _LIST: words})
 
     @classmethod
     def load(cls, path: Path) -> SecondLm:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from asr.errors import DataError, ModelError
+from asr.mapped_arrays import save_arrays
 
 PHONEMES = 39
 _FORMAT = "asr-phone-lm-1"
@@ -75,7 +75,7 @@ class PhoneLm:
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file."""
-        save_file({"probabilities": self.probabilities}, path, {"format": json.dumps(_FORMAT)})
+        save_arrays(path, {"probabilities": self.probabilities}, {"format": json.dumps(_FORMAT)})
 
     @classmethod
     def load(cls, path: Path) -> PhoneLm:

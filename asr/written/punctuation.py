@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from asr.array_table import ArrayTable
 from asr.errors import ModelError
 from asr.lm import LanguageModel
-from asr.mapped_arrays import MappedArrays
+from asr.mapped_arrays import MappedArrays, save_arrays
 from asr.network.integers import PEAK, quantize_rows
 from asr.text.word_list import WordList
 from asr.written.punctuation_kernel import weights_of
@@ -160,7 +159,7 @@ class Punctuation:
         """Write the model."""
         forms = [f"{word} {form}" for word, form in sorted(self.forms.items())]
         texts = {_WORDS: _pack(self.words), _FORMS: _pack(forms)}
-        save_file({**self.stored, **texts}, path)
+        save_arrays(path, {**self.stored, **texts})
 
     @classmethod
     def load(cls, path: Path, lm: LanguageModel | None = None) -> Punctuation:
