@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from asr.cli.main import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_word_beam import LEXICON, TOKENS, WIDE, clear, pronounce, random_log_probs, tree
@@ -373,6 +374,17 @@ def test_lines_run_on_across_utterances(lines_of, seed, pauses, breaks, changes)
         words = line[line != start]
         breaks_off = sum(follows[a] != b for a, b in itertools.pairwise(words))
         assert breaks_off <= 1 or changes > 0  # where the text ends, it begins anew
+
+
+def test_the_command_begins_with_a_vocabulary_or_a_model(text, tmp_path, model, capsys) -> None:
+    """`asr lm train` goes on from a model; without one it needs a vocabulary, and with both it says so."""
+    model.save(tmp_path / "start.safetensors")
+    start, out = ["--start", str(tmp_path / "start.safetensors")], str(tmp_path / "out.safetensors")
+    assert main(["lm", "train", out, str(text), *start, "--steps", "1"]) == 0
+    assert SecondLm.load(tmp_path / "out.safetensors").words == model.words
+    for both_or_none in ([*start, "--vocabulary", str(text)], []):
+        assert main(["lm", "train", out, str(text), *both_or_none]) == 1
+        assert "give either --vocabulary FILE or --start MODEL" in capsys.readouterr().err
 
 
 SENTENCES = ["ca", "b", "bee", "ab"]

@@ -145,12 +145,17 @@ class WordBeamDecoder:
         h = self._search.hypotheses
         best = int(np.argmax(h.score[: self._search.counts[core.HYPOTHESES]]))
         total = h.total[best]
-        node = int(h.node[self._ranked()[0][1]])
-        if self._search.has_second and self._search.nodes.depth[node] > 0:
-            self._take_memory()
-            carry(self.table(), node)
+        if self._search.has_second:
+            self._remember_text()
         # The last token stays as the root's, so that its going on is not a new one.
         self._begin(int(h.token[best]), float(h.blank[best] - total), float(h.sound[best] - total))
+
+    def _remember_text(self) -> None:
+        """Let the recurrent language model go on from the final text, if it has words."""
+        node = int(self._search.hypotheses.node[self._ranked()[0][1]])
+        if self._search.nodes.depth[node] > 0:
+            self._take_memory()
+            carry(self.table(), node)
 
     def _begin(self, token: int, blank: float, sound: float) -> None:
         if self._next_hot is not None:

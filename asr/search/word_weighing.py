@@ -144,7 +144,8 @@ def carry(s: Search, node: int) -> None:
             while nodes.before[going] != known:
                 going = np.int64(nodes.before[going])
         _go_on(s, 0, going)
-        m.work.before[0] = row if row >= 0 else m.carried[0]
+        if row >= 0:  # perhaps not a node's own
+            m.work.before[0] = row
         m.work.row[0] = last
         remember(m, 1)
         known, row = going, np.int64(last)
