@@ -528,12 +528,17 @@ def test_train_reports_a_bad_configuration(tmp_path) -> None:
     assert "cannot read" in done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+on_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc"
+)
+
+
+@on_glibc
 def test_freed_memory_goes_back_to_the_system() -> None:
     """What the allocator keeps for training, holes among what is still used as well, is given back when asked."""
     program = """
 import numpy as np
-from asr.train.heap import give_back
+from asr.heap import give_back
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
 kept = []
@@ -552,3 +557,23 @@ print(before, resident())
     before, after = map(int, done.stdout.split())
     assert before > 300
     assert after < before - 250
+
+
+@on_glibc
+def test_training_on_text_keeps_what_it_frees() -> None:
+    """A large array that is freed stays with the process once it was asked to keep all, and goes otherwise."""
+    program = """
+import sys
+import numpy as np
+from asr import heap
+if sys.argv[1] == "kept":
+    heap.keep_all()
+array = np.ones(20_000_000)
+del array
+print(int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20)
+"""
+    kept, gone = (
+        int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, check=True).stdout)
+        for how in ("kept", "gone")
+    )
+    assert kept > gone + 120
