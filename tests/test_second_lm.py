@@ -30,7 +30,7 @@ from asr.search.second_kernel import Memories, chance, make_memories, make_work,
 from asr.search.second_lm import BANDS, SecondLm, SecondOpinion
 from asr.search.word_beam import _SETTLE_EVERY, WordBeamDecoder
 from asr.search.working_memory import WorkingMemory
-from asr.train.second_lm import SecondLmOptions, SecondLmTrainer
+from asr.train.second_lm import RunningText, SecondLmOptions, SecondLmTrainer
 from asr.train.second_lm_network import SecondNetwork
 
 UNSEEN = "aba"  # a word of the search that the recurrent model lacks
@@ -374,6 +374,14 @@ def test_lines_run_on_across_utterances(lines_of, seed, pauses, breaks, changes)
         words = line[line != start]
         breaks_off = sum(follows[a] != b for a, b in itertools.pairwise(words))
         assert breaks_off <= 1 or changes > 0  # where the text ends, it begins anew
+
+
+def test_a_line_is_whole_whatever_a_text_ends_with(tmp_path) -> None:
+    """A sentence without words at a text's end makes no line shorter."""
+    (tmp_path / "text.txt").write_text("Ca b bee.\n...\n", encoding="utf-8")
+    trainer = SecondLmTrainer(tmp_path / "x.safetensors", [tmp_path / "text.txt"], WORDS, small(length=2))
+    trainer.texts[0] = RunningText(trainer.texts[0].words, np.array([0, 3]))
+    assert all(trainer._batch(step).shape == (3, 8) for step in range(20))
 
 
 def test_the_command_begins_with_a_vocabulary_or_a_model(text, tmp_path, model, capsys) -> None:

@@ -138,7 +138,7 @@ class SecondLmTrainer:
             begins = rng.random(len(words)) < np.where(begins, o.pauses, o.breaks)
             begins[:1] = True
             numbers.append(np.insert(words.astype(np.int64), np.flatnonzero(begins), self.unknown + 1))
-            missing -= max(1, len(numbers[-1]))
+            missing -= len(numbers[-1])  # a sentence without words may end a text: then another is drawn
         return np.concatenate(numbers)[: o.length + 1]
 
     def _batch(self, step: int) -> Tensor:
