@@ -57,6 +57,15 @@ def test_tempo_changes_how_many_frames_there_are() -> None:
     assert counts.max() <= 220
 
 
+def test_views_of_a_line_have_its_tempo_and_their_own_noise() -> None:
+    """Two views of twenty lines have the same counts of frames, which differ from line to line, and other frames."""
+    samples, sizes = batch([32_000] * 20)
+    frames, counts = changed(tempo=0.1, hiss=1.0, hiss_db=(-30.0, -30.0))(samples.repeat(2, 1), np.tile(sizes, 2), 2)
+    np.testing.assert_array_equal(counts[:20], counts[20:])
+    assert len(set(counts)) > 5
+    assert bool(((frames[:20] - frames[20:]).abs().amax(dim=(1, 2)) > 0.05).all())
+
+
 def test_noise_lies_as_far_below_the_speech_as_it_should() -> None:
     """At 10 dB below, noise adds a tenth of the power of white speech; room, gain and hiss are heard as well."""
     samples, sizes = batch([16_000] * 8)

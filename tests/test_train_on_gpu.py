@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import tarfile
 from pathlib import Path
@@ -63,11 +64,15 @@ def data(tmp_path_factory: pytest.TempPathFactory, recognizer: asr.Recognizer) -
     return folder
 
 
-def test_two_clips_are_prepared_and_trained_on(data: Path, recognizer: asr.Recognizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("consistency", ["0", "0.2"])
+def test_two_clips_are_prepared_and_trained_on(
+    data: Path, recognizer: asr.Recognizer, tmp_path: Path, consistency: str
+) -> None:
     """A run of a second leaves the averaged weights of one step, close to those that it began with, and its log."""
     config, prepared, run = str(data / "config.toml"), str(tmp_path / "prepared"), tmp_path / "run"
     train_on_gpu.main(["prepare", config, str(data / "clips.jsonl"), "--output", prepared, "--processes", "1"])
     options = ["--seconds", "1", "--hours", "0.1", "--random-rooms", "2", "--twice", "clips"]
+    options += ["--consistency", consistency]
     train_on_gpu.main(["train", config, "--prepared", prepared, "--output", str(run), *options])
     weights = {}
     for path in run.glob("average.*.safetensors"):
@@ -78,6 +83,14 @@ def test_two_clips_are_prepared_and_trained_on(data: Path, recognizer: asr.Recog
     for name, value in expected.items():
         assert abs(weights[name].astype("f4") - value).max() < 1e-3 + 1e-3 * abs(value).max(), name
     assert json.loads((run / "done").read_text())["steps"] >= 1
+
+
+def test_what_cannot_be_read_ends_the_run(data: Path, tmp_path: Path) -> None:
+    """A damaged file among the prepared ones ends the run with its error: it does not wait for batches for ever."""
+    (tmp_path / "clips.0.pkl").write_bytes(b"damaged")
+    options = ["--prepared", str(tmp_path), "--output", str(tmp_path / "run"), "--seconds", "1", "--hours", "0.1"]
+    with pytest.raises(pickle.UnpicklingError):
+        train_on_gpu.main(["train", str(data / "config.toml"), *options, "--random-rooms", "2"])
 
 
 def test_new_layers_change_nothing_at_first(data: Path, recognizer: asr.Recognizer) -> None:
@@ -92,3 +105,22 @@ def test_new_layers_change_nothing_at_first(data: Path, recognizer: asr.Recogniz
         found, _ = deeper.eval()(frames, deeper.initial_state())
         expected, _ = same(frames, same.initial_state())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_two_views_are_compared_step_by_step() -> None:
+    """What two views of a line differ in is a sum over the line's own steps, and nothing where they say the same."""
+    one, other = (torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    steps = torch.tensor([5, 2, 0] * 2)
+    rows = torch.cat([one, other]).log_softmax(dim=-1)
+    p, q = rows.exp().chunk(2)
+    each = ((p - q) * (p.log() - q.log())).sum(dim=-1)
+    torch.testing.assert_close(train_on_gpu.divergence(rows, steps), each[0].sum() + each[1, :2].sum())
+    assert train_on_gpu.divergence(torch.cat([one, one]).log_softmax(dim=-1), steps) == 0
+
+
+def test_two_views_are_drawn_to_each_other() -> None:
+    """The gradient of the divergence moves each view's probabilities towards the other's."""
+    logits = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    train_on_gpu.divergence(logits.log_softmax(dim=-1), torch.tensor([4, 4])).backward()
+    p = logits.detach().softmax(dim=-1)
+    torch.testing.assert_close(logits.grad, torch.cat([p[:1] - p[1:], p[1:] - p[:1]]))

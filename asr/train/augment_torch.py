@@ -57,11 +57,12 @@ class BatchAugmenter:
         factors = [1 + _PITCH_STEP * k for k in range(-self._pitches, self._pitches + 1)]
         self._mels = torch.from_numpy(np.stack([mel_matrix(features, factor) for factor in factors])).to(device)
 
-    def __call__(self, samples: Tensor, sizes: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    def __call__(self, samples: Tensor, sizes: np.ndarray, views: int = 1) -> tuple[Tensor, np.ndarray]:
         """Lines ``(B, n)`` float32, of which ``(B,)`` samples count, as frames ``(B, T, mels)`` and how many
         of these count, ``(B,)``.
 
-        What lies behind a line's last frame is digital silence.
+        What lies behind a line's last frame is digital silence. With several views the batch holds the same lines so
+        many times over, and only these: their tempo is then the same, so that they can be compared frame by frame.
         """
         o, f, lines = self.options, self._features, len(samples)
         lengths = self._moved(sizes)
@@ -75,7 +76,7 @@ class BatchAugmenter:
         level = 10 ** (self._between(*o.hiss_db, lines) / 20) * (self._random(lines) < o.hiss)
         noise = torch.randn(samples.shape, generator=self._generator, device=self._device)
         samples = (samples + noise * level[:, None]) * heard
-        tempo = 1 + self._rng.uniform(-o.tempo, o.tempo, lines)
+        tempo = np.tile(1 + self._rng.uniform(-o.tempo, o.tempo, lines // views), views)
         pitch = torch.randint(0, len(self._mels), (lines,), generator=self._generator, device=self._device)
         counts = np.floor((sizes - f.window_samples + 1e-6) / (f.hop_samples * tempo)).astype(np.int64) + 1
         counts[sizes < f.window_samples] = 0
