@@ -38,6 +38,7 @@ class Batch:
     graphs: tuple[PhoneGraph, ...] = ()  # all ways of saying the lines, if the tokens are phonemes
     pieces: tuple[Tensor, Tensor] | None = None  # targets and their lengths again, as word pieces
     teacher: Tensor | None = None  # (B, longest of steps, dimensions) int8, teacher.MISSING where there is nothing
+    texts: tuple[str, ...] = ()  # what the lines say
 
 
 class Corpus:
@@ -156,7 +157,8 @@ class EpochBatches(Dataset[Batch]):
         targets = [self._targets.encode(text) for text in texts]
         pieces = None if self._pieces is None else [self._pieces.encode(text) for text in texts]
         graphs = tuple(graph for text in texts if (graph := self._targets.graph(text)) is not None)
-        return collate(lines, targets, self._delay, self._augmenter.features.hop_ms, seconds, teacher, pieces, graphs)
+        hop_ms = self._augmenter.features.hop_ms
+        return collate(lines, targets, self._delay, hop_ms, seconds, teacher, pieces, graphs, tuple(texts))
 
 
 def collate(
@@ -168,10 +170,11 @@ def collate(
     teacher: Sequence[Tensor] = (),
     pieces: Sequence[list[int]] | None = None,
     graphs: tuple[PhoneGraph, ...] = (),
+    said: tuple[str, ...] = (),
 ) -> Batch:
     """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included.
 
-    ``teacher`` has the features ``(steps, dimensions)`` of each line, or is empty.
+    ``texts`` are their token ids. ``teacher`` has the features ``(steps, dimensions)`` of each line, or is empty.
     """
     tail = round(_TAIL_MS / hop_ms)
     steps = torch.tensor([-(-(len(line) + tail) // FRAME_REDUCTION) for line in lines])
@@ -187,7 +190,7 @@ def collate(
         for i, rows in enumerate(teacher):
             features[i, : len(rows)] = rows
     as_pieces = None if pieces is None else _end_to_end(pieces)
-    return Batch(frames, steps, *_end_to_end(texts), seconds, graphs, as_pieces, features)
+    return Batch(frames, steps, *_end_to_end(texts), seconds, graphs, as_pieces, features, said)
 
 
 def _end_to_end(texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,7 @@ class TrainingOptions:
     middle_weight: float = 0.3  # share of the loss that the middle CTC output has
     crf_weight: float = 1.0  # of CTC-CRF's denominator, if there is a phoneme trigram
     ctc_weight: float = 0.1  # of CTC beside CTC-CRF
+    word_errors: float = 0.0  # weight of the expected word errors beside CTC-CRF (word_errors.py); 0: none
     piece_weight: float = 0.75  # share of the rest that the word pieces have, if there are any
     sorted_epochs: int = 1  # first epochs that go from short to long utterances: CTC finds its alignment faster
     join: float = 0.1  # share of utterances joined into longer lines, so that the state learns to run on
@@ -72,6 +73,10 @@ class TrainingOptions:
             object.__setattr__(self, "kernels", "native")
         if self.kernels not in ("torch", "native"):
             raise ConfigError(f"unknown kernels {self.kernels!r}: choose torch or native")
+        if self.word_errors and not self.start:
+            raise ConfigError(
+                "[training] word_errors is for a trained model with its language models: name it as start"
+            )
         if self.kernels == "native" and not self.bf16:
             raise ConfigError('[training] kernels = "native" works in bfloat16: leave bf16 at true')
 
@@ -104,6 +109,8 @@ def load_config(path: Path) -> Config:
     )
     if config.model.mels != config.features.mels:
         raise ConfigError(f"{path}: [model] mels must equal [features] mels")
+    if config.training.word_errors and not config.data.phone_lm:
+        raise ConfigError(f"{path}: [training] word_errors goes beside CTC-CRF: name a [data] phone_lm")
     if config.teacher.folder and config.teacher.layer > config.model.layers:
         raise ConfigError(f"{path}: [teacher] layer must be at most [model] layers")
     return config

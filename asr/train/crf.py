@@ -138,6 +138,33 @@ def best_path(logits: Tensor, graph: PhoneGraph) -> Alignment | None:
     return Alignment(tuple(chosen), tuple(tuple(steps) for steps in begins), score)
 
 
+def add_readings(p: Tensor, graphs: Sequence[PhoneGraph], weights: Sequence[float], out: Tensor) -> Tensor:
+    """How likely each of several texts is of the same line, and each step's tokens in its paths.
+
+    Args:
+        p: ``(T, tokens)`` float32 probabilities on the CPU, contiguous.
+        graphs: the texts.
+        weights: one for each.
+        out: as large as ``p``; the shares of the tokens in a text's paths, which add up to one in each step, are added
+            to it, times the text's weight.
+
+    Returns:
+        The natural logarithm of each text's probability, ``(texts,)`` float64; minus infinity where it does not fit.
+    """
+    count, tokens = p.shape
+    p, library = p.clamp_min(_LEAST_PROBABILITY), _library(tokens)
+    widest = max((len(graph.labels) for graph in graphs), default=0)
+    room = torch.empty(2 * ((count + 2) * widest + count), dtype=torch.float64)  # long doubles
+    bounds = torch.empty(2 * (count + widest), dtype=torch.int32)
+    totals = [
+        library.numerator(
+            p.data_ptr(), count, tokens, *_pointers(graph), weight, out.data_ptr(), room.data_ptr(), bounds.data_ptr()
+        )
+        for graph, weight in zip(graphs, weights, strict=True)
+    ]
+    return torch.tensor(totals, dtype=torch.float64)
+
+
 class _Crf(torch.autograd.Function):
     """See `crf_parts`. The gradient is made on the way there: it comes out of the same sums."""
 

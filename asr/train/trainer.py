@@ -41,6 +41,7 @@ from asr.train.phone_lm import PhoneLm
 from asr.train.score_model import score_batches
 from asr.train.targets import LetterTargets, PhonemeTargets, Targets, can_be_learned
 from asr.train.teacher import Student, TeacherRows, distance
+from asr.train.word_errors import WordErrors
 
 _NORMALISATION_UTTERANCES = 400  # enough for a mean and a deviation per mel bin
 _DEV_BATCH_S = 240.0
@@ -98,6 +99,8 @@ class Trainer:
         elif not resumed:
             self.model.set_normalisation(*self._measure_normalisation())
         self.model.to(self.device)
+        wanted = config.training.word_errors
+        self.word_errors = WordErrors(base / config.training.start) if wanted else None
         self.student = Student(config.model.width, config.teacher).to(self.device) if teacher else None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimisers = make_optimisers(self.model, self.student, config.training)
@@ -244,6 +247,8 @@ class Trainer:
         options = self.config.training
         weight, ctc_weight = (0.0, 0.0) if phone_lm is None else (options.crf_weight, options.ctc_weight)
         loss = crf_loss(logits, batch.steps, batch.graphs, phone_lm, weight, ctc_weight)
+        if phone_lm is not None and self.word_errors is not None:
+            loss = loss + options.word_errors * self.word_errors(logits, batch.steps, batch.texts)
         return loss / _tokens(batch)
 
     def _parameters(self) -> list[nn.Parameter]:
