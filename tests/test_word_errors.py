@@ -32,11 +32,11 @@ def judge(recognizer: asr.Recognizer) -> WordErrors:
 @pytest.fixture(scope="module")
 def heard(recognizer: asr.Recognizer) -> tuple[torch.Tensor, str]:
     """Logits of a clip that are hard to read, and its text."""
-    row = json.loads((DATA / "transcripts.jsonl").read_text().splitlines()[0])
+    row = json.loads((DATA / "transcripts.jsonl").read_text().splitlines()[1])
     samples = decode_samples((DATA / f"{row['id']}.opus").read_bytes(), row["id"], 16_000)
     log_probs = torch.from_numpy(recognizer.emissions(samples).copy())
     noise = torch.randn(log_probs.shape, generator=torch.Generator().manual_seed(4))
-    return 0.7 * log_probs + noise, row["text"]
+    return 0.7 * log_probs + 1.5 * noise, row["text"]
 
 
 def test_shares_of_readings_are_those_of_ctc(judge: WordErrors, heard: tuple[torch.Tensor, str]) -> None:
@@ -77,18 +77,18 @@ def test_gradient_is_that_of_the_expected_errors(judge: WordErrors, heard: tuple
 
 
 def test_following_the_gradient_makes_fewer_errors(judge: WordErrors, heard: tuple[torch.Tensor, str]) -> None:
-    """Logits that are moved against the gradient are read with fewer errors."""
+    """Logits that are moved against the gradient are read with half the errors at most."""
     logits, text = heard
     x, steps = logits.clone()[None].requires_grad_(), torch.tensor([len(logits)])
     first = float(judge(x, steps, [text]).detach())
-    assert first > 1
+    assert first > 0.1
     for _ in range(20):
         x.grad = None
         last = judge(x, steps, [text])
         last.backward()
         assert x.grad is not None
-        x.data -= 30 * x.grad
-    assert float(last.detach()) < first - 0.4
+        x.data -= 100 * x.grad
+    assert float(last.detach()) < first / 2
 
 
 def test_a_model_is_trained_on_word_errors(recognizer: asr.Recognizer, tmp_path: Path) -> None:
