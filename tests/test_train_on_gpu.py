@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 import torch
+from clip_corpus import write_clip_corpus
 from safetensors.numpy import load_file
-from test_crf import random_lm
 
 import asr
-from asr.lexicon.phonemes import decode_phonemes
 from asr.network.model import AcousticModel
 from asr.network.weights import shapes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "pretrained" / "recipe"))
 import train_on_gpu
 
-DATA = Path(__file__).parent / "data"
 CONFIG = """
 [data]
 lexicon = "lexicon.txt"
@@ -48,17 +45,7 @@ join_s = 30.0
 def data(tmp_path_factory: pytest.TempPathFactory, recognizer: asr.Recognizer) -> Path:
     """Two clips, the pronunciations of their words, and a phoneme trigram."""
     folder = tmp_path_factory.mktemp("gpu")
-    rows = (DATA / "transcripts.jsonl").read_text().splitlines()[:2]
-    (folder / "clips.jsonl").write_text("\n".join(rows))
-    with tarfile.open(folder / "clips.tar", "w") as tar:
-        for row in rows:
-            tar.add(DATA / f"{json.loads(row)['id']}.opus", f"{json.loads(row)['id']}.opus")
-    lexicon = recognizer.bundle.lexicon
-    assert lexicon is not None
-    words = sorted({word for row in rows for word in json.loads(row)["text"].split()})
-    lines = [f"{word}  {decode_phonemes(said)}" for word in words for said in lexicon[word]]
-    (folder / "lexicon.txt").write_text("\n".join(lines))
-    random_lm(39).save(folder / "phone_lm.safetensors")
+    write_clip_corpus(folder, recognizer)
     (folder / "shipped").symlink_to(recognizer.bundle.path)
     (folder / "config.toml").write_text(CONFIG)
     return folder

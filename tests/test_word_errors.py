@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_crf import random_lm
+from clip_corpus import DATA, write_clip_corpus
 
 import asr
 from asr.errors import ConfigError
-from asr.lexicon.phonemes import decode_phonemes
 from asr.text.score import count_word_errors
 from asr.train.config import load_config
 from asr.train.corpus import decode_samples
 from asr.train.crf import add_readings, ctc_loss
 from asr.train.trainer import train
 from asr.train.word_errors import WordErrors, expectation
-
-DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +89,7 @@ def test_following_the_gradient_makes_fewer_errors(judge: WordErrors, heard: tup
 
 def test_a_model_is_trained_on_word_errors(recognizer: asr.Recognizer, tmp_path: Path) -> None:
     """Training takes a step with word errors in the loss, and leaves a model that differs from the one before."""
-    rows = (DATA / "transcripts.jsonl").read_text().splitlines()[:2]
-    (tmp_path / "clips.jsonl").write_text("\n".join(rows))
-    with tarfile.open(tmp_path / "clips.tar", "w") as tar:
-        for row in rows:
-            tar.add(DATA / f"{json.loads(row)['id']}.opus", f"{json.loads(row)['id']}.opus")
-    lexicon = recognizer.bundle.lexicon
-    assert lexicon is not None
-    words = sorted({word for row in rows for word in json.loads(row)["text"].split()})
-    lines = [f"{word}  {decode_phonemes(said)}" for word in words for said in lexicon[word]]
-    (tmp_path / "lexicon.txt").write_text("\n".join(lines))
-    random_lm(39).save(tmp_path / "phone_lm.safetensors")
+    write_clip_corpus(tmp_path, recognizer)
     shape = recognizer.bundle.shape
     config = f"""
 [data]
