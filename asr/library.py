@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +29,7 @@ SOURCES = (
         f"network/{name}.py"
         for name in ("flat_products", "quantized_kernel", "quantized_weights", "rows_kernel", "shape")
     ),
-    *(f"network/packed_{name}.py" for name in ("kernel", "tile", "weights")),
+    *(f"network/packed_{name}.py" for name in ("block", "kernel", "tile", "weights")),
     *(f"search/{name}.py" for name in ("lexicon_tree", "ranking", "second_kernel", "second_lm")),
     *(f"search/word_{name}.py" for name in ("chances", "choice", "growth", "reading", "search", "settling")),
     *(f"search/word_{name}.py" for name in ("state", "table", "weighing")),
@@ -49,7 +50,9 @@ class Level:
 
 _V3 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_TILES = frozenset({"amx_tile", "amx_int8"})
 LEVELS = (  # best first
+    Level("amx", "x86_64", "x86-64-v4", "+avx512vnni,+amx-tile,+amx-int8", _V4 | {"avx512_vnni"} | _TILES),
     Level("avx512vnni", "x86_64", "x86-64-v4", "+avx512vnni", _V4 | {"avx512_vnni"}),
     Level("avx2", "x86_64", "x86-64-v3", "", _V3),
     Level("dotprod", "aarch64", "generic", "+dotprod", frozenset({"asimddp"})),
@@ -78,11 +81,24 @@ def flags_in(lines: Iterable[str]) -> frozenset[str]:
     return frozenset(line.partition(":")[2].split())
 
 
+@cache
+def has_tiles() -> bool:
+    """Whether this processor has AMX, and Linux lets this process use it: a process must ask once, before it does."""
+    if not processor_flags() >= _TILES or platform.machine() != "x86_64":
+        return False
+    try:
+        # arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+        return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
 def levels() -> list[Level]:
     """The kinds that this machine is of, best first."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return []
-    return [level for level in LEVELS if level.machine == machine() and level.flags <= processor_flags()]
+    mine = [level for level in LEVELS if level.machine == machine() and level.flags <= processor_flags()]
+    return [level for level in mine if not level.flags & _TILES or has_tiles()]
 
 
 @cache

@@ -139,6 +139,17 @@ def test_a_machine_takes_the_best_library_of_its_kind(monkeypatch, machine, flag
     assert [level.name for level in library.levels()] == names
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries are for Linux")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tiles_are_used_where_linux_lets_a_process_use_them(monkeypatch, allowed) -> None:
+    """A processor with AMX takes its library, unless the kernel is too old or a sandbox forbids it."""
+    found = library.flags_in([f"flags\t\t: {V4} avx512_vnni amx_tile amx_int8\n"])
+    monkeypatch.setattr(library, "processor_flags", lambda: found)
+    monkeypatch.setattr(library, "has_tiles", lambda: allowed)
+    monkeypatch.setenv("ASR_MACHINE", "x86_64")
+    assert [level.name for level in library.levels()] == [*["amx"] * allowed, "avx512vnni", "avx2"]
+
+
 def needs_linker(machine: str):
     return pytest.mark.skipif(not can_link(machine), reason=f"nothing here links for {machine}")
 

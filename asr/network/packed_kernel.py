@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import Deferred, entry, jit
-from asr.network.packed_weights import PackedWeights, padded
+from asr.network.packed_weights import BLOCK, BLOCK_DEPTH, PackedWeights, padded
 from asr.network.quantized_kernel import view
 from asr.network.rows_kernel import (
     add_block,
@@ -29,6 +29,11 @@ from asr.network.weights import Array
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
 _jit = jit(_nrt=False)
 _ROWS = 4  # that share a weight once it is read: a stream's steps in one block of audio
+_FEWEST = 5  # rows that are a block for AMX: fewer are left to VNNI
+_has_blocks: Any = Deferred("asr.network.packed_block", "make_has_blocks")
+_begin_blocks: Any = Deferred("asr.network.packed_block", "make_begin_blocks")
+_end_blocks: Any = Deferred("asr.network.packed_block", "make_end_blocks")
+_block: Any = Deferred("asr.network.packed_block", "make_block")
 _tile_of_one: Any = Deferred("asr.network.packed_tile", "make_tile", 1)
 _tile_of_four: Any = Deferred("asr.network.packed_tile", "make_tile", _ROWS)
 
@@ -81,6 +86,17 @@ def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int,
 @_jit
 def products(panels: Array, begin: Array, x: Array, out: Array) -> None:
     """Exact sums ``(n, outputs)`` of rows ``(n, inputs)`` int8; outputs in whole panels."""
+    rows = x.shape[0]
+    if _has_blocks(rows) and rows >= _FEWEST and x.shape[1] % BLOCK_DEPTH == 0:
+        # Blocks of one size: the last one begins where it ends with the rows, and works some of them out once more.
+        blocks = (rows + BLOCK - 1) // BLOCK
+        size = (rows + blocks - 1) // blocks
+        _begin_blocks(size)
+        for panel in range(panels.shape[0]):
+            for number in range(blocks):
+                _block(panels, panel, x, min(number * size, rows - size), out)
+        _end_blocks(rows)
+        return
     for panel in range(panels.shape[0]):
         row = 0
         while row + _ROWS <= x.shape[0]:

@@ -1,4 +1,4 @@
-"""Weights for x86 CPUs with AVX-512 VNNI or AVX2: 8-bit rows times 8-bit weights, sums exact.
+"""Weights for x86 CPUs with AMX, AVX-512 VNNI or AVX2: 8-bit rows times 8-bit weights, sums exact.
 
 The weights are packed once, and a weight that was read serves several rows: all of them are more than most caches
 hold.
@@ -6,7 +6,8 @@ hold.
 VNNI's one instruction, vpdpbusd, adds to each of 16 sums four products of a byte without sign by a byte with one. So
 activations have 128 added on the way, and sums begin at what takes that away again. They may wrap around meanwhile: the
 result is exact. AVX2 multiplies such bytes too, but adds two of their products in 16 bits, which must hold them: there
-activations go without their signs, which the weights get. Both read the same weights.
+activations go without their signs, which the weights get. AMX multiplies blocks of rows, signs and all. They all read
+the same weights.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.library import machine, processor_flags
+from asr.library import has_tiles, machine, processor_flags
 from asr.network.quantized_weights import QuantizedWeights, constant
 
 Array = np.ndarray[Any, Any]
 PANEL = 64  # outputs that are summed at once: enough registers to hide an instruction's latency
 STRIP = 16  # outputs whose weights follow one another: a line of the cache for each step, and lines in their order
 DEPTH = 4  # inputs that are added up at once
+BLOCK = 16  # rows, at most, that AMX takes at once
+BLOCK_DEPTH = 64  # inputs of these that it adds up at once
 _LLVM_NAMES = {"avx512_vnni": "avx512vnni"}  # of what Linux calls otherwise
 
 
@@ -47,7 +50,8 @@ class PackedWeights(NamedTuple):
 
 @cache
 def available() -> bool:
-    """Whether this CPU has the instructions."""
+    """Whether this CPU has the instructions. What was compiled before, for AMX, may run from then on."""
+    has_tiles()
     return has("avx2")
 
 
