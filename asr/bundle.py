@@ -36,8 +36,8 @@ from asr.search.words import Calibration
 from asr.text.tokens import Tokenizer
 from asr.written.punctuation import Punctuation
 
-FORMAT = 2  # of the folder; raised when an older package could not read a newer one
-_READ = (1, 2)  # formats that this package reads: in the first one all weights were in half precision
+FORMAT = 3  # of the folder; raised when an older package could not read a newer one
+_READ = (1, 2, 3)  # formats that this package reads: all weights in half precision; in 8-bit integers; these deflated
 LM_FILE = "lm.safetensors"
 SECOND_LM_FILE = "second_lm.safetensors"
 LEXICON_FILE = "lexicon.safetensors"

@@ -1,13 +1,19 @@
 """Weights in 8-bit integers: what is stored is what recognition multiplies."""
 
+import zlib
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import load_file, save_file
 
+import asr
 from asr.bundle import load_bundle, save_bundle
+from asr.errors import ModelError
+from asr.mapped_arrays import MappedArrays, save_arrays
 from asr.network.features import FeatureOptions
 from asr.network.integers import PEAK, quantize_rows, row_scales, widen_rows
 from asr.network.model import AcousticModel
@@ -67,17 +73,51 @@ def test_a_folder_of_the_first_format_loads(tmp_path) -> None:
     weights = {name: value.half() for name, value in model.state_dict().items() if not name.startswith("middle.")}
     save_file(weights, tmp_path / "weights.safetensors")
     toml = tmp_path / "model.toml"
-    toml.write_text(toml.read_text(encoding="utf-8").replace("format = 2", "format = 1"), encoding="utf-8")
+    toml.write_text(toml.read_text(encoding="utf-8").replace("format = 3", "format = 1"), encoding="utf-8")
     loaded = widened(load_bundle(tmp_path).weights)
     assert all(np.array_equal(loaded[name], value.float().numpy()) for name, value in weights.items())
 
 
-def test_a_matrix_takes_a_byte_a_weight(tmp_path) -> None:
-    """Every matrix of a stored network is in 8-bit integers, with a peak for each row."""
+def test_a_folder_of_the_second_format_loads(tmp_path) -> None:
+    """A folder whose 8-bit integers lie in the file as they are loads with the same weights."""
     model, tokenizer = _small_model()
     save_bundle(tmp_path, model.options, model.arrays(), FeatureOptions(), tokenizer, {})
-    stored = load_file(tmp_path / "weights.safetensors")
+    weights = load_bundle(tmp_path).weights
+    save_arrays(tmp_path / "weights.safetensors", dict(weights))
+    toml = tmp_path / "model.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace("format = 3", "format = 2"), encoding="utf-8")
+    loaded = load_bundle(tmp_path).weights
+    assert set(loaded) == set(weights)
+    assert all(np.array_equal(loaded[name], value) for name, value in weights.items())
+
+
+def test_a_matrix_takes_less_than_a_byte_a_weight(tmp_path) -> None:
+    """Every matrix of a stored network is in 8-bit integers, deflated, with a peak for each row."""
+    model, tokenizer = _small_model()
+    save_bundle(tmp_path, model.options, model.arrays(), FeatureOptions(), tokenizer, {})
+    stored, loaded = load_file(tmp_path / "weights.safetensors"), load_bundle(tmp_path).weights
     for name, value in model.state_dict().items():
         if value.dim() > 1 and not name.startswith("middle."):
-            assert stored[name].dtype == torch.int8
-            assert len(stored[f"{name}.peaks"]) == len(value)
+            integers, peaks = quantize_rows(value.numpy())
+            assert np.array_equal(loaded[name], integers)
+            assert np.array_equal(loaded[f"{name}.peaks"], peaks)
+            assert stored[f"{name}.deflated"].dtype == torch.uint8
+            assert name not in stored
+    largest = "blocks.0.weight"
+    assert len(stored[f"{largest}.deflated"]) < 0.95 * loaded[largest].size
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "cut short", "of fewer"])
+def test_damaged_integers_are_told(tmp_path, damage) -> None:
+    """Deflated integers that are damaged, or not as many as the network has, name the file and the matrix."""
+    model, tokenizer = _small_model()
+    save_bundle(tmp_path, model.options, model.arrays(), FeatureOptions(), tokenizer, {})
+    path, name = tmp_path / "weights.safetensors", "cells.0.weight_ih_l0.deflated"
+    stored = {key: np.array(value) for key, value in MappedArrays(path).arrays.items()}
+    packed = stored[name].copy()
+    packed[len(packed) // 2] ^= 0x55
+    few = np.frombuffer(zlib.compress(bytes(10)), np.uint8)
+    stored[name] = {"other bytes": packed, "cut short": stored[name][:-9], "of fewer": few}[damage]
+    save_arrays(path, stored)
+    with pytest.raises(ModelError, match=r"weights\.safetensors is damaged .*cells\.0\.weight_ih_l0"):
+        asr.load(tmp_path)

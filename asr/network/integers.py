@@ -1,7 +1,8 @@
 """Rows of a matrix in 8-bit integers: how recognition multiplies weights, and how a model folder keeps them.
 
-A row is ``integers / 127 * peak``, its peak the largest of its absolute values. So rows that are written out again in
-float32 become the very same integers and peaks when they are quantised once more.
+A row is ``integers / 127 * peak``, its peak the largest of its absolute values, or more where rows are coarse. Rows
+that are written out again in float32 become the very same integers and peaks when they are quantised once more, unless
+they are coarse.
 """
 
 from __future__ import annotations
@@ -32,6 +33,17 @@ def quantize_rows(values: Array) -> tuple[Array, Array]:
     """Of ``(rows, …)`` float32 the integers, int8 of the same shape, and the rows' peaks, ``(rows,)`` float32."""
     flat = values.reshape(len(values), -1)
     peaks = np.maximum(np.abs(flat).max(axis=1), _LEAST).astype(np.float32)
+    return np.rint(flat / row_scales(peaks)[:, None]).astype(np.int8).reshape(values.shape), peaks
+
+
+def coarse_rows(values: Array, step: float) -> tuple[Array, Array]:
+    """As `quantize_rows`, but in integers so small that they deflate well: a step is so much of a row's deviation.
+
+    The peaks are what the largest integer would stand for, and no value need reach them.
+    """
+    flat = values.reshape(len(values), -1)
+    steps = np.maximum(flat.std(axis=1) * step, np.abs(flat).max(axis=1) / PEAK)
+    peaks = np.maximum(steps * PEAK, _LEAST).astype(np.float32)
     return np.rint(flat / row_scales(peaks)[:, None]).astype(np.int8).reshape(values.shape), peaks
 
 

@@ -1,12 +1,13 @@
 """A network's parameters as arrays, by name: how a model folder keeps them, and what every way to run it begins with.
 
 Matrices are either float32 or already in 8-bit integers, which then have their rows' peaks beside them under
-``NAME.peaks``: see `asr.network.integers`.
+``NAME.peaks``: see `asr.network.integers`. Files hold the integers deflated, small ones being likelier than large ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ Array = np.ndarray[Any, Any]
 Weights = Mapping[str, Array]
 
 _PEAKS = ".peaks"
+_DEFLATED = ".deflated"
 _AGAIN = "Copy the model folder again, with all its files"
 
 
@@ -49,40 +51,81 @@ def shapes(options: ModelOptions) -> dict[str, tuple[int, ...]]:
     return found
 
 
+class Inflating(Mapping[str, Array]):
+    """Parameters of which some are inflated whenever they are asked for: who uses them keeps them in a form of its own.
+
+    Args:
+        path: where they are from.
+        plain: those that are there as they are.
+        deflated: of each other one the deflated integers and the shape.
+    """
+
+    def __init__(self, path: Path, plain: Weights, deflated: Mapping[str, tuple[Array, tuple[int, ...]]]) -> None:
+        self._path, self._plain, self._deflated = path, dict(plain), dict(deflated)
+
+    def __getitem__(self, name: str) -> Array:
+        """Raises ModelError if the file is damaged."""
+        if name not in self._deflated:
+            return self._plain[name]
+        data, shape = self._deflated[name]
+        try:
+            return np.frombuffer(zlib.decompress(data.data), np.int8).reshape(shape)
+        except (zlib.error, ValueError) as error:
+            raise ModelError(f"{self._path} is damaged or of another model ({name}: {error}). {_AGAIN}") from error
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._plain
+        yield from self._deflated
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._deflated)
+
+
 def load_weights(path: Path, options: ModelOptions) -> Weights:
     """Read a file of parameters. Raises ModelError if it is damaged or of a network of another shape."""
     try:
         stored = MappedArrays(path).arrays
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged or of another model ({str(error).splitlines()[0]}). {_AGAIN}") from error
-    weights: dict[str, Array] = {}
+    plain: dict[str, Array] = {}
+    deflated: dict[str, tuple[Array, tuple[int, ...]]] = {}
     for name, shape in shapes(options).items():
-        value = stored.get(name)
-        if value is None or value.shape != shape:
+        value, data, peaks = (stored.get(name + form) for form in ("", _DEFLATED, _PEAKS))
+        if data is not None:
+            deflated[name] = data, shape
+        elif value is None or value.shape != shape:
             what = f"has no {name}" if value is None else f"{name} is {value.shape}, not {shape}"
             raise ModelError(f"{path} is damaged or of another model ({what}). {_AGAIN}")
-        if value.dtype == np.int8:
-            peaks = stored.get(name + _PEAKS)
+        else:
+            plain[name] = value if value.dtype == np.int8 else value.astype(np.float32)
+        if data is not None or plain[name].dtype == np.int8:
             if peaks is None or peaks.shape != shape[:1]:
                 raise ModelError(f"{path} is damaged or of another model ({name} lacks its peaks). {_AGAIN}")
-            weights[name], value = value, peaks
-            weights[name + _PEAKS] = value = peaks.astype(np.float32)
-        else:
-            weights[name] = value = value.astype(np.float32)
-        if not np.isfinite(value).all():
+            plain[name + _PEAKS] = peaks.astype(np.float32)
+        if not all(np.isfinite(plain.get(each, 0.0)).all() for each in (name, name + _PEAKS)):
             raise ModelError(f"{path} holds values that are not finite. {_AGAIN}")
-    return weights
+    return Inflating(path, plain, deflated)
 
 
 def save_weights(path: Path, weights: Weights) -> None:
     """Write parameters as they are stored: matrices in 8-bit integers with their rows' peaks, vectors in float32."""
     stored: dict[str, Array] = {}
-    for name, value in weights.items():
+    for name in weights:
+        if name.endswith(_PEAKS):
+            continue
+        value = weights[name]
         if value.ndim > 1:
-            stored[name], stored[name + _PEAKS] = integers_of(weights, name)
-        elif not name.endswith(_PEAKS):
+            integers, stored[name + _PEAKS] = integers_of(weights, name)
+            stored[name + _DEFLATED] = _deflate(integers)
+        else:
             stored[name] = np.ascontiguousarray(value, np.float32)
     save_arrays(path, stored)
+
+
+def _deflate(integers: Array) -> Array:
+    """As bytes in zlib's format. No sequence of weights comes twice: only how often each integer is there helps."""
+    packer = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+    return np.frombuffer(packer.compress(integers.tobytes()) + packer.flush(), np.uint8)
 
 
 def integers_of(weights: Weights, name: str) -> tuple[Array, Array]:
