@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from clip_corpus import write_clip_corpus
+from conftest import Clip
 from safetensors.numpy import load_file
 
 import asr
+from asr.errors import ConfigError
+from asr.network.features import Fbank
 from asr.network.model import AcousticModel
 from asr.network.weights import shapes
 
@@ -29,6 +34,7 @@ tokens = 40
 pieces = 1029
 layers = 7
 blocks = 4
+width = WIDTH
 lookahead_ms = 180
 [augment]
 mp3_kbit_s = [32]
@@ -47,19 +53,19 @@ def data(tmp_path_factory: pytest.TempPathFactory, recognizer: asr.Recognizer) -
     folder = tmp_path_factory.mktemp("gpu")
     write_clip_corpus(folder, recognizer)
     (folder / "shipped").symlink_to(recognizer.bundle.path)
-    (folder / "config.toml").write_text(CONFIG)
+    (folder / "config.toml").write_text(CONFIG.replace("WIDTH", str(recognizer.bundle.shape.width)))
     return folder
 
 
-@pytest.mark.parametrize("consistency", ["0", "0.2"])
+@pytest.mark.parametrize(("consistency", "at_once"), [("0", "1"), ("0.2", "2")])
 def test_two_clips_are_prepared_and_trained_on(
-    data: Path, recognizer: asr.Recognizer, tmp_path: Path, consistency: str
+    data: Path, recognizer: asr.Recognizer, tmp_path: Path, consistency: str, at_once: str
 ) -> None:
     """A run of a second leaves the averaged weights of one step, close to those that it began with, and its log."""
     config, prepared, run = str(data / "config.toml"), str(tmp_path / "prepared"), tmp_path / "run"
     train_on_gpu.main(["prepare", config, str(data / "clips.jsonl"), "--output", prepared, "--processes", "1"])
     options = ["--seconds", "1", "--hours", "0.1", "--random-rooms", "2", "--twice", "clips"]
-    options += ["--consistency", consistency]
+    options += ["--consistency", consistency, "--at-once", at_once]
     train_on_gpu.main(["train", config, "--prepared", prepared, "--output", str(run), *options])
     weights = {}
     for path in run.glob("average.*.safetensors"):
@@ -92,6 +98,46 @@ def test_new_layers_change_nothing_at_first(data: Path, recognizer: asr.Recogniz
         found, _ = deeper.eval()(frames, deeper.initial_state())
         expected, _ = same(frames, same.initial_state())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_new_units_change_hardly_anything_at_first(data: Path, recognizer: asr.Recognizer, clips: list[Clip]) -> None:
+    """A wider network than the one that it begins with says the same of clips, and its new units can learn."""
+    bundle = recognizer.bundle
+    config = train_on_gpu.load_config(data / "config.toml")
+    torch.manual_seed(7)
+    wider = AcousticModel(dataclasses.replace(config.model, layers=bundle.shape.layers, width=bundle.shape.width + 64))
+    train_on_gpu.begin_with(wider, data / "shipped")
+    same = AcousticModel.of_weights(bundle.shape, bundle.weights)
+    tokens = bundle.shape.tokens
+    features = bundle.features
+    windows = np.lib.stride_tricks.sliding_window_view(clips[0].samples, features.window_samples)
+    frames = torch.from_numpy(Fbank(features)(windows[:: features.hop_samples])[None])
+    frames = frames[:, : frames.shape[1] // 3 * 3]
+    found, _ = wider.eval()(frames, wider.initial_state())
+    with torch.inference_mode():
+        expected, _ = same(frames, same.initial_state())
+    rows, others = (logits[0, :, :tokens].log_softmax(dim=-1) for logits in (found, expected))
+    divergence = (others.exp() * (others - rows)).sum(dim=-1).mean()
+    assert divergence < 0.05
+    found.sum().backward()
+    for cell in wider.cells:
+        candidate = cell.weight_ih_l0.grad.chunk(4)[2]
+        assert (candidate[-64:].abs().amax(dim=1) > 0).all()
+
+
+def test_a_network_does_not_get_narrower(data: Path) -> None:
+    """A configuration with fewer units than the model that it begins with is told so."""
+    config = train_on_gpu.load_config(data / "config.toml")
+    with pytest.raises(ConfigError, match="width"):
+        train_on_gpu.begin_with(AcousticModel(dataclasses.replace(config.model, width=64)), data / "shipped")
+
+
+def test_gradients_are_of_all_batches_of_a_step() -> None:
+    """The gradients of two batches add up to that of both together, a token's share each."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    train_on_gpu.add_gradients([weight], [torch.tensor([2.0, 4.0])], 4)
+    train_on_gpu.add_gradients([weight], [torch.tensor([6.0, 0.0])], 4)
+    assert weight.grad.tolist() == [2.0, 1.0]
 
 
 def test_two_views_are_compared_step_by_step() -> None:

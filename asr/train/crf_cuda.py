@@ -80,11 +80,11 @@ def add_shares(
     return totals.double(), sums.double()
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def end_to_end(graphs: tuple[PhoneGraph, ...]) -> tuple[list[Tensor], int]:
     """What the numerator's kernel wants of graphs, and the most states of one.
 
-    Kept, so that a thread can make it ahead of the step that needs it.
+    Kept, so that a thread can make it ahead of the step that needs it: by more batches than any queue of them holds.
     """
     sizes = [len(graph.labels) for graph in graphs]
     firsts = np.zeros(len(graphs) + 1, np.int32)

@@ -9,6 +9,10 @@ what comes to that folder while it runs from the next epoch on. It begins with t
 names, which may have fewer recurrent layers; the new ones are silent at first. The learning rate and, for the last
 share of the time (``--late``), weaker augmentation follow the clock, so that a run always ends with both low.
 
+A GPU waits for the processor that starts its work most of the time: recurrent layers are thousands of small kernels. So
+a step is made of several batches at once (``--at-once``), each begun by a thread of its own, and their gradients are
+added up.
+
 With ``--consistency`` every line is in its batch twice, each time with other noise, rooms, masks and dropout, and the
 network is asked to say the same of both (Z. Yao et al., "CR-CTC: consistency regularization on CTC for improved speech
 recognition", ICLR 2025). A batch then holds half as many different lines.
@@ -26,12 +30,14 @@ import math
 import pickle
 import queue
 import random
+import sys
 import tarfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +48,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from asr.bundle import load_bundle
+from asr.errors import ConfigError
 from asr.network.features import LOG_FLOOR
 from asr.network.model import AcousticModel
 from asr.network.shape import FRAME_REDUCTION, MEMORY_FRAMES, PRIOR_FRAMES
@@ -62,7 +69,7 @@ from asr.train.phone_lm import PhoneLm
 from asr.train.targets import PhonemeTargets, can_be_learned
 from asr.train.trainer import make_optimisers, read_tars
 
-CODED = 0.35  # share of the utterances that are also there as MP3
+CODED = 0.12  # share of the utterances that are also there as MP3
 JOINED = 0.15  # share of the utterances that are also in a line of several, so that the state learns to run on
 CHUNK = 64  # utterances that a process prepares at a time
 LONGEST_S = (MEMORY_FRAMES - PRIOR_FRAMES) / 100 - 1  # of a line: as far as the running mean forgets nothing
@@ -310,23 +317,52 @@ class Unforgetting(AcousticModel):
 
 
 def begin_with(model: AcousticModel, folder: Path) -> None:
-    """Take over a model's weights; recurrent layers that it does not have give nothing at first."""
+    """Take over a model's weights. It may have fewer recurrent layers and fewer units: what is new is silent at first.
+
+    New units are heard at once and say nothing, or hardly anything: what they give to others begins small, while what
+    they take begins as in a new network, so that all of it can be learned.
+    """
     start = load_bundle(folder)
-    model.load_state_dict(
-        {name: torch.from_numpy(value) for name, value in widened(start.weights).items()}, strict=False
-    )
-    width = model.options.width
+    begun = {name: torch.from_numpy(value) for name, value in widened(start.weights).items()}
+    old, new, silent = start.shape.width, model.options.width, 0.05
+    if new < old:
+        raise ConfigError(f"[model] width is {new}, but {folder}, which training begins with, has {old}: give as many")
     with torch.no_grad():
-        for cell in list(model.cells)[start.shape.layers :]:
+        for name, value in model.state_dict().items():
+            if name in begun and begun[name].shape == value.shape:
+                value.copy_(begun[name])
+            elif name in begun:
+                # Rows of gates and columns of taps are as many groups of units laid end to end.
+                here, there = (_by_units(each, width) for each, width in ((value, new), (begun[name], old)))
+                if name.startswith(("conv2.", "blocks.")):
+                    here *= silent
+                elif name.startswith(("output.", "cells.")) and "bias" not in name:
+                    here *= 0.3
+                here[tuple(slice(size) for size in there.shape)] = there
+                if "norm" in name and name.endswith("weight"):
+                    here *= math.sqrt(
+                        old / new
+                    )  # the deviation is that of more units, of which the new ones are silent
+        for i, cell in enumerate(model.cells):
             assert isinstance(cell, nn.LSTM)
+            first = 0 if i >= start.shape.layers else old  # unit of which the cell's candidate gives nothing yet
             for value in cell.parameters():
-                value[2 * width : 3 * width] = 0  # the cell's candidate
+                value[2 * new + first : 3 * new] = 0
+
+
+def _by_units(value: Tensor, width: int) -> Tensor:
+    """A view of a parameter in which each dimension along units is split in groups of ``width``."""
+    shape: list[int] = []
+    for size in value.shape:
+        shape += [size // width, width] if size > width and size % width == 0 else [size]
+    return value.view(shape)
 
 
 def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Namespace) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device, training = torch.device("cuda" if torch.cuda.is_available() else "cpu"), config.training
     torch.manual_seed(training.seed)
+    sys.setswitchinterval(0.0005)  # seconds: the lanes often want Python, and briefly
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     tokens, pieces = 40, len(Tokenizer.load(base / config.data.pieces))
@@ -342,17 +378,23 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
     noises = [*read_tars(find_paths(config.data.noise, base), config.features.sample_rate_hz)]
     rooms = [*read_tars(find_paths(config.data.rooms, base), config.features.sample_rate_hz)]
     rooms += random_rooms(options.random_rooms, config.features.sample_rate_hz, rng)
-    augmenters = [BatchAugmenter(o, config.features, noises, rooms, device) for o in (config.augment, late)]
+    ways = config.augment, late
+    lanes = [
+        Lane(device, [BatchAugmenter(o, config.features, noises, rooms, device, training.seed + n) for o in ways])
+        for n in range(options.at_once)
+    ]
     speech = Speech(options.prepared, device, int(options.hours * 3600 * 16_000), options.twice)
     views = 2 if options.consistency else 1
     batches = Batches(speech, config, options.most_lines, views)
     first = batches.next()
+    pool = ThreadPoolExecutor(len(lanes))
     begun = time.monotonic()
     end_file = output / "seconds"
     seconds, heard, shown_at, shown_s, saved_at, step = float(options.seconds), 0.0, begun, 0.0, begun, 0
     losses = torch.zeros(5, device=device)
     log = (output / "log.jsonl").open("a")
-    for work in itertools.chain([first], iter(batches.next, None)):
+    while True:
+        works = [first if not step and not n else batches.next() for n in range(len(lanes))]
         now = time.monotonic()
         share = (now - begun) / seconds
         if share >= 1:
@@ -364,7 +406,17 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
         is_late = share > 1 - options.late
         if is_late:
             model.options = dataclasses.replace(model.options, dropout=options.late_dropout)
-        losses += step_of(model, work, speech.samples, augmenters[is_late], config, phone_lm, options.consistency)
+        gradients_of = [
+            partial(lane.gradients, model, parameters, work, speech, is_late, config, phone_lm, options.consistency)
+            for lane, work in zip(lanes, works, strict=True)
+        ]
+        # The first step is taken one batch after the other: it compiles what all need.
+        done = [*(map if not step else pool.map)(lambda each: each(), gradients_of)]
+        tokens = sum(work.tokens for work in works)
+        for lane, (gradients, parts) in zip(lanes, done, strict=True):
+            lane.join()
+            add_gradients(parameters, gradients, tokens)
+            losses += parts / tokens
         torch.nn.utils.clip_grad_norm_(parameters, training.clip)
         for parameter in parameters:
             if parameter.grad is not None:
@@ -377,7 +429,7 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
             kept = [average[name] for name in average]
             torch._foreach_lerp_(kept, [value.detach() for value in model.state_dict().values()], 1 - decay)
         step += 1
-        heard += work.seconds
+        heard += sum(work.seconds for work in works)
         if step % 50 == 0:
             parts = (losses / 50).tolist()
             losses.zero_()
@@ -408,7 +460,46 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
     print("done", step, round(heard / 3600, 1), flush=True)
 
 
-def step_of(
+class Lane:
+    """Where a batch's work is done: a stream of its own, so that several go on at once."""
+
+    def __init__(self, device: torch.device, augmenters: Sequence[BatchAugmenter]) -> None:
+        self._augmenters = augmenters
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def gradients(
+        self,
+        model: AcousticModel,
+        parameters: Sequence[nn.Parameter],
+        work: Work,
+        speech: Speech,
+        is_late: bool,
+        config: Config,
+        phone_lm: PhoneLm,
+        consistency: float,
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The gradients of a batch's loss, summed over its tokens, and its parts: see `loss_of`."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.default_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            loss, parts = loss_of(model, work, speech.samples, self._augmenters[is_late], config, phone_lm, consistency)
+            return torch.autograd.grad(loss, parameters), parts
+
+    def join(self) -> None:
+        """What comes next on the device waits for what is under way here."""
+        if self._stream is not None:
+            torch.cuda.default_stream(self._stream.device).wait_stream(self._stream)
+
+
+def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor], tokens: int) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.grad is None:
+            parameter.grad = gradient / tokens
+        else:
+            parameter.grad.add_(gradient, alpha=1 / tokens)
+
+
+def loss_of(
     model: AcousticModel,
     work: Work,
     samples: Tensor,
@@ -416,8 +507,9 @@ def step_of(
     config: Config,
     phone_lm: PhoneLm,
     consistency: float,
-) -> Tensor:
-    """Gradients of a batch; its losses: phonemes, pieces, middle, how far two views of a line differ, all."""
+) -> tuple[Tensor, Tensor]:
+    """The loss of a batch, a sum over its tokens, and its parts: phonemes, pieces, middle, how far two views of a line
+    differ, all."""
     device, options, delay = samples.device, config.training, config.model.delay
     longest = int(work.ends[:, -1].max())
     starts, ends = work.starts.to(device, non_blocking=True), work.ends.to(device, non_blocking=True)
@@ -434,7 +526,9 @@ def step_of(
         steps = torch.from_numpy((counts + TAIL_FRAMES + FRAME_REDUCTION - 1) // FRAME_REDUCTION)
         size = (int(steps.max()) + delay) * FRAME_REDUCTION
         frames = F.pad(frames, (0, 0, 0, max(0, size - frames.shape[1])), value=math.log(LOG_FLOOR))[:, :size]
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16 and has_bfloat16(device)):
+    with torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=options.bf16 and has_bfloat16(device), cache_enabled=False
+    ):
         logits, inner, _ = model.run(frames, model.initial_state(len(frames)))
         assert model.middle is not None
         middle = model.middle(inner[0]).transpose(0, 1)
@@ -457,9 +551,8 @@ def step_of(
         phone_rows, piece_rows = logits[:, delay:, :tokens].float().log_softmax(dim=-1), log_probs.transpose(0, 1)
         apart = (1 - piece_weight) * divergence(phone_rows, steps) + piece_weight * divergence(piece_rows, steps)
         loss = loss + consistency * apart
-    loss = ((1 - middle_weight) * loss + middle_weight * below) / work.tokens
-    loss.backward()  # type: ignore[no-untyped-call]
-    return torch.stack([*(part / work.tokens for part in (phones, pieces, below, apart)), loss]).detach()
+    loss = (1 - middle_weight) * loss + middle_weight * below
+    return loss, torch.stack([phones, pieces, below, apart, loss]).detach()
 
 
 def divergence(log_probs: Tensor, steps: Tensor) -> Tensor:
@@ -504,6 +597,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     two.add_argument("--late-augment", type=Path, help="TOML file with its [augment]; default: the same")
     two.add_argument("--late-dropout", type=float, default=0.06)
     two.add_argument("--most-lines", type=int, default=768)
+    two.add_argument("--at-once", type=int, default=2, help="batches of a step (default: 2)")
     two.add_argument("--hours", type=float, default=110.0, help="of speech and coded copies that there is room for")
     two.add_argument("--random-rooms", type=int, default=300)
     two.add_argument("--twice", nargs="*", default=[], help="corpora that count twice: how their names begin")
