@@ -163,18 +163,19 @@ class EpochBatches(Dataset[Batch]):
 
 def collate(
     lines: Sequence[Tensor],
-    texts: Sequence[list[int]],
+    targets: Sequence[list[int]],
     delay: int,
     hop_ms: float,
     seconds: float,
     teacher: Sequence[Tensor] = (),
     pieces: Sequence[list[int]] | None = None,
     graphs: tuple[PhoneGraph, ...] = (),
-    said: tuple[str, ...] = (),
+    texts: tuple[str, ...] = (),
 ) -> Batch:
     """Pad lines of ``(frames, mels)`` with digital silence into one batch, room for the model's delay included.
 
-    ``texts`` are their token ids. ``teacher`` has the features ``(steps, dimensions)`` of each line, or is empty.
+    ``targets`` are the token ids of what they say, ``texts``. ``teacher`` has the features ``(steps, dimensions)`` of
+    each line, or is empty.
     """
     tail = round(_TAIL_MS / hop_ms)
     steps = torch.tensor([-(-(len(line) + tail) // FRAME_REDUCTION) for line in lines])
@@ -190,9 +191,9 @@ def collate(
         for i, rows in enumerate(teacher):
             features[i, : len(rows)] = rows
     as_pieces = None if pieces is None else _end_to_end(pieces)
-    return Batch(frames, steps, *_end_to_end(texts), seconds, graphs, as_pieces, features, said)
+    return Batch(frames, steps, *_end_to_end(targets), seconds, graphs, as_pieces, features, texts)
 
 
-def _end_to_end(texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-    joined = [token for text in texts for token in text]
-    return torch.tensor(joined, dtype=torch.long), torch.tensor([len(text) for text in texts])
+def _end_to_end(targets: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    joined = [token for target in targets for token in target]
+    return torch.tensor(joined, dtype=torch.long), torch.tensor([len(target) for target in targets])

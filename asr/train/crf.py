@@ -153,9 +153,7 @@ def add_readings(p: Tensor, graphs: Sequence[PhoneGraph], weights: Sequence[floa
     """
     count, tokens = p.shape
     p, library = p.clamp_min(_LEAST_PROBABILITY), _library(tokens)
-    widest = max((len(graph.labels) for graph in graphs), default=0)
-    room = torch.empty(2 * ((count + 2) * widest + count), dtype=torch.float64)  # long doubles
-    bounds = torch.empty(2 * (count + widest), dtype=torch.int32)
+    room, bounds = _numerator_memory(count, graphs)
     totals = [
         library.numerator(
             p.data_ptr(), count, tokens, *_pointers(graph), weight, out.data_ptr(), room.data_ptr(), bounds.data_ptr()
@@ -217,13 +215,11 @@ def _add_shares(
     tables = None if lm is None else _tables(lm)
     numerators = torch.full((len(lengths),), -float("inf"), dtype=torch.float64)
     denominators = torch.zeros(len(lengths), dtype=torch.float64)
-    widest = max((len(graph.labels) for graph in graphs), default=0)
     wide = -(-tokens // _LANES) * _LANES
     line = p.shape[1] * tokens * p.element_size()
 
     def work(numbers: Sequence[int]) -> None:
-        room = torch.empty(2 * ((most + 2) * widest + most), dtype=torch.float64)  # long doubles
-        bounds = torch.empty(2 * (most + widest), dtype=torch.int32)
+        room, bounds = _numerator_memory(most, graphs)
         table_room = torch.empty((2 * most + 4) * tokens * wide if tables else 0)
         for b in numbers:
             given, share = p.data_ptr() + b * line, out.data_ptr() + b * line
@@ -245,6 +241,13 @@ def _add_shares(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, [order[k::threads] for k in range(threads)]))
     return numerators, denominators
+
+
+def _numerator_memory(steps: int, graphs: Sequence[PhoneGraph]) -> tuple[Tensor, Tensor]:
+    """What the numerator's kernel works in, for any of some graphs and so many steps at most."""
+    widest = max((len(graph.labels) for graph in graphs), default=0)
+    room = torch.empty(2 * ((steps + 2) * widest + steps), dtype=torch.float64)  # long doubles
+    return room, torch.empty(2 * (steps + widest), dtype=torch.int32)
 
 
 def _pointers(graph: PhoneGraph) -> tuple[int, int, int, int]:
