@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from asr.array_table import ArrayTable
+from asr.large_pages import in_large_pages
 from asr.network import packed_kernel, packed_weights, quantized_kernel
 from asr.network.quantized_weights import quantize
 from asr.network.shape import FRAME_REDUCTION, GATES, ModelOptions
@@ -36,7 +37,9 @@ class QuantizedModel:
         self._mean = weights["mean"]
         quantized = quantize(options, weights)
         self._packed = packed_weights.available() and packed_weights.fits(quantized)
-        self._weights = ArrayTable(packed_weights.pack(quantized)) if self._packed else ArrayTable(quantized)
+        constants = packed_weights.pack(quantized) if self._packed else quantized
+        del quantized  # so that at most two copies are there at once
+        self._weights = ArrayTable(in_large_pages(constants))
 
     def initial_state(self, batch: int = 1) -> StreamState:
         """The state before the first frame of ``batch`` streams."""
