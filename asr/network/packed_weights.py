@@ -50,8 +50,7 @@ class PackedWeights(NamedTuple):
 
 @cache
 def available() -> bool:
-    """Whether this CPU has the instructions. What was compiled before, for AMX, may run from then on."""
-    has_tiles()
+    """Whether this CPU has the instructions."""
     return has("avx2")
 
 
@@ -94,6 +93,7 @@ def padded(outputs: int) -> int:
 
 def pack_matrix(weight: Array) -> Panels:
     """``(…, outputs, inputs)`` int8 as panels. Inputs are a multiple of `DEPTH`."""
+    has_tiles()  # asks for them: what multiplies these weights may have been compiled earlier, to use them
     *layers, outputs, inputs = weight.shape
     wide = np.zeros((*layers, padded(outputs), inputs), np.int8)
     wide[..., :outputs, :] = weight
