@@ -141,7 +141,8 @@ class Lexicon(Mapping[str, tuple[Pronunciation, ...]]):
                     file.get_tensor(name) for name in ("letters", "shared", "added", "variants", "lengths", "phonemes")
                 )
                 if kind != _PLAIN:
-                    arrays = tuple(np.frombuffer(zlib.decompress(array.data), np.uint8) for array in arrays)
+                    # Compiled code knows arrays that can be written to.
+                    arrays = tuple(np.frombuffer(bytearray(zlib.decompress(a.data)), np.uint8) for a in arrays)
         except OSError as error:
             raise ModelError(f"cannot read {path}: {error}") from error
         except (SafetensorError, zlib.error) as error:
