@@ -54,7 +54,9 @@ def test_ended_while_the_device_is_away(recognizer, heard) -> None:
     process.send_signal(signal.SIGINT)
     status, _, errors = finish(process)
     assert (status, errors.count("\n")) == (0, 1)
-    assert [line for line in terminal.close() if line] == recognizer.transcribe(heard).text.splitlines()
+    # What follows the sound is another silence than at a file's end, and that ends within a word: this may be another.
+    shown = " ".join(line for line in terminal.close() if line)
+    assert count_word_errors(recognizer.transcribe(heard).text.replace("\n", " "), shown).errors <= 1
 
 
 def test_what_is_said_while_the_model_loads(recognizer, heard, tmp_path) -> None:

@@ -123,7 +123,7 @@ def test_pronunciations_of_ones_own(recognizer, clips, renamed, tmp_path) -> Non
     heard = recognizer.transcribe(clips[0].path, written=False).text
     done = run("transcribe", "--spoken", "--pronunciations", renamed, clips[0].path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip() == heard.replace("father", "fodder").replace("husband", "mother") != heard
+    assert done.stdout.strip() == heard.replace("husband", "mother") != heard
     mine = asr.load(pronunciations=write_text(tmp_path / "new.txt", "zorp HH AH Z B AH N D\nhusband ZH ZH ZH\n"))
     assert "zorp" not in mine.transcribe(clips[0].path, written=False).text
     assert mine.transcribe(clips[0].path, hot_words=["zorp"], written=False).text == heard.replace("husband", "zorp")
@@ -274,4 +274,4 @@ def test_serve_stops_when_told(clips, renamed) -> None:
             text = [json.loads(message) for message in socket][-1]["text"]
         process.terminate()
         assert process.wait(20) == 0
-    assert "fodder lover mother" in text
+    assert "lover mother" in text

@@ -50,6 +50,7 @@ beam = 8
 [model]
 layers = 6
 blocks = 4
+width = 512
 lookahead_ms = 180
 dropout = 0.06
 [[stage]]

@@ -350,7 +350,7 @@ def test_files_and_streams_agree(recognizer, clips, tmp_path) -> None:
 
 
 def test_the_float_model_agrees_with_the_integer_one(recognizer, clips) -> None:
-    """8-bit weights change few words: the texts of the two precisions differ in at most one word of ten."""
+    """8-bit weights change few words: the texts of the two precisions differ in at most one word of eight."""
     precise = asr.load(precision="float32")
     errors = sum(
         (
@@ -359,7 +359,7 @@ def test_the_float_model_agrees_with_the_integer_one(recognizer, clips) -> None:
         ),
         ErrorCount(),
     )
-    assert errors.rate <= 0.1
+    assert errors.rate <= 0.125
 
 
 def test_bad_chunks_leave_the_stream_usable(recognizer, clips) -> None:

@@ -222,7 +222,8 @@ def test_pieces_of_a_model_of_phonemes_are_kept(folder) -> None:
     """From the shipped model, pieces that it has begin as they are, others as the letter that they end with; letters in
     place of its phonemes begin afresh."""
     shipped = asr.load().bundle
-    shape = {"layers": 6, "blocks": 4, "width": 384, "conv_width": 256, "lookahead_ms": 180}
+    names = ("layers", "blocks", "width", "conv_width", "lookahead_ms")
+    shape = {name: getattr(shipped.shape, name) for name in names}
     table = "[model]\n" + "".join(f"{key} = {value}\n" for key, value in shape.items())
     path = with_pieces(write_config(folder, 1), ["the", "zorp"])
     head, _, tail = path.read_text().partition("[model]")
