@@ -15,7 +15,7 @@ from asr.bundle import load_bundle, save_bundle
 from asr.errors import ModelError
 from asr.mapped_arrays import MappedArrays, save_arrays
 from asr.network.features import FeatureOptions
-from asr.network.integers import PEAK, quantize_rows, row_scales, widen_rows
+from asr.network.integers import PEAK, coarse_rows, quantize_rows, row_scales, widen_rows
 from asr.network.model import AcousticModel
 from asr.network.quantized import QuantizedModel
 from asr.network.shape import ModelOptions
@@ -45,6 +45,15 @@ def test_integers_are_near_the_values(values) -> None:
     step = row_scales(peaks).reshape(-1, *[1] * (values.ndim - 1))
     assert np.all(np.abs(widen_rows(integers, peaks) - values) <= 0.5001 * step)
     assert np.abs(integers.reshape(len(values), -1)).max() in (0, PEAK)
+
+
+def test_coarse_rows_are_steps_of_the_deviation() -> None:
+    """Coarse integers stand for values at most half a step away, and no integer is larger than it need be."""
+    values = np.random.default_rng(2).normal(size=(5, 400)).astype(np.float32)
+    integers, peaks = coarse_rows(values, 0.25)
+    step = 0.25 * values.std(axis=1)
+    assert np.allclose(row_scales(peaks), step)
+    assert np.all(np.abs(widen_rows(integers, peaks) - values) <= 0.5001 * step[:, None])
 
 
 def _small_model() -> tuple[AcousticModel, Tokenizer]:

@@ -31,9 +31,7 @@ def factor_type() -> type[np.int8] | type[np.int16]:
 
 def quantize_rows(values: Array) -> tuple[Array, Array]:
     """Of ``(rows, …)`` float32 the integers, int8 of the same shape, and the rows' peaks, ``(rows,)`` float32."""
-    flat = values.reshape(len(values), -1)
-    peaks = np.maximum(np.abs(flat).max(axis=1), _LEAST).astype(np.float32)
-    return np.rint(flat / row_scales(peaks)[:, None]).astype(np.int8).reshape(values.shape), peaks
+    return _rounded(values, np.abs(values.reshape(len(values), -1)).max(axis=1))
 
 
 def coarse_rows(values: Array, step: float) -> tuple[Array, Array]:
@@ -43,7 +41,12 @@ def coarse_rows(values: Array, step: float) -> tuple[Array, Array]:
     """
     flat = values.reshape(len(values), -1)
     steps = np.maximum(flat.std(axis=1) * step, np.abs(flat).max(axis=1) / PEAK)
-    peaks = np.maximum(steps * PEAK, _LEAST).astype(np.float32)
+    return _rounded(values, steps * PEAK)
+
+
+def _rounded(values: Array, peaks: Array) -> tuple[Array, Array]:
+    peaks = np.maximum(peaks, _LEAST).astype(np.float32)
+    flat = values.reshape(len(values), -1)
     return np.rint(flat / row_scales(peaks)[:, None]).astype(np.int8).reshape(values.shape), peaks
 
 

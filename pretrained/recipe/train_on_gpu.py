@@ -340,9 +340,7 @@ def begin_with(model: AcousticModel, folder: Path) -> None:
                     here *= 0.3
                 here[tuple(slice(size) for size in there.shape)] = there
                 if "norm" in name and name.endswith("weight"):
-                    here *= math.sqrt(
-                        old / new
-                    )  # the deviation is that of more units, of which the new ones are silent
+                    here *= math.sqrt(old / new)  # the deviation is that of more units, the new ones silent
         for i, cell in enumerate(model.cells):
             assert isinstance(cell, nn.LSTM)
             first = 0 if i >= start.shape.layers else old  # unit of which the cell's candidate gives nothing yet
@@ -526,9 +524,9 @@ def loss_of(
         steps = torch.from_numpy((counts + TAIL_FRAMES + FRAME_REDUCTION - 1) // FRAME_REDUCTION)
         size = (int(steps.max()) + delay) * FRAME_REDUCTION
         frames = F.pad(frames, (0, 0, 0, max(0, size - frames.shape[1])), value=math.log(LOG_FLOOR))[:, :size]
-    with torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=options.bf16 and has_bfloat16(device), cache_enabled=False
-    ):
+    # Without a cache of weights: threads would share it, and not wait for what another's stream is still casting.
+    in_bf16 = options.bf16 and has_bfloat16(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16, cache_enabled=False):
         logits, inner, _ = model.run(frames, model.initial_state(len(frames)))
         assert model.middle is not None
         middle = model.middle(inner[0]).transpose(0, 1)
