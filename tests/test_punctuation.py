@@ -275,6 +275,7 @@ def test_training_learns_and_goes_on(text_file: Path, tmp_path: Path) -> None:
     reader = MarkedTextReader()
     score = score_text(whole, reader.read(text_file, 2_000), reader.forms)
     assert score.hits["Aa"].f1 > 0.9
+    assert score.hits["Aa*"].f1 >= score.hits["Aa"].f1
     assert score.hits["."].f1 > 0.9
     assert score.hits["?"].f1 > 0.9
     first = trainer("b")

@@ -10,9 +10,11 @@ import numpy as np
 from asr.events import Word
 from asr.train.marked_text import CAPITAL, QUESTION, SMALL, STOP, MarkedText, WordForms
 from asr.written.punctuation import MARKS, Punctuation
+from asr.written.punctuator import Punctuator
 from asr.written.writer import Writer
 
 CAPITALS = "Aa"  # what they are called among the marks
+CAPITALS_TOLD = "Aa*"  # the same where sentences end as the reference says: what a model knows of names alone
 
 
 @dataclass
@@ -40,7 +42,9 @@ class Hits:
 class PunctuationScore:
     """Hits of each mark, and of capitals, those at the starts of sentences among them."""
 
-    hits: dict[str, Hits] = field(default_factory=lambda: {name: Hits() for name in (*MARKS[1:], CAPITALS)})
+    hits: dict[str, Hits] = field(
+        default_factory=lambda: {name: Hits() for name in (*MARKS[1:], CAPITALS, CAPITALS_TOLD)}
+    )
 
     def add(self, name: str, here: bool, is_set: bool) -> None:
         """Count one place."""
@@ -55,6 +59,7 @@ class PunctuationScore:
         lines += [
             f"{name:4} {hits.precision:9.3f} {hits.recall:7.3f} {hits.f1:6.3f} {hits.here:8,}"
             for name, hits in self.hits.items()
+            if name != CAPITALS_TOLD or hits.here
         ]
         return "\n".join(lines)
 
@@ -78,18 +83,39 @@ def score_text(model: Punctuation, text: MarkedText, forms: WordForms) -> Punctu
         spoken = [forms.words[number] for number in text.words[piece]]
         heard = tuple(Word(word, 0.0, 0.0, 1.0) for word in spoken)
         written = [word.text for word in Writer(numerals=False, punctuation=model).write(heard)]
-        count_places(score, written, text.marks[piece].tolist(), text.capitals[piece].tolist())
+        marks, capitals = text.marks[piece].tolist(), text.capitals[piece].tolist()
+        count_places(score, written, marks, capitals)
+        count_capitals(score, CAPITALS_TOLD, _own_capitals(model, spoken), marks, capitals)
     return score
+
+
+def _own_capitals(model: Punctuation, spoken: Sequence[str]) -> list[bool]:
+    """Whether each word has a capital wherever it stands."""
+    punctuator = Punctuator(model)
+    for word in spoken:
+        punctuator.accept(word, None)
+    return [decision.capital for decision in punctuator.decide(True)]
 
 
 def count_places(
     score: PunctuationScore, written: Sequence[str], marks: Sequence[int], capitals: Sequence[int]
 ) -> None:
     """Count what was written for each word against its mark and its capital."""
-    for at, (word, mark, capital) in enumerate(zip(written, marks, capitals, strict=True)):
-        if at < len(written) - 1:
-            for name in MARKS[1:]:
-                score.add(name, MARKS[mark] == name, word.endswith(name))
-        starts = at > 0 and marks[at - 1] in (STOP, QUESTION)
-        if at > 0 and (starts or capital in (SMALL, CAPITAL)):
-            score.add(CAPITALS, starts or capital == CAPITAL, not word.islower())
+    for word, mark in zip(written[:-1], marks[: len(written) - 1], strict=True):
+        for name in MARKS[1:]:
+            score.add(name, MARKS[mark] == name, word.endswith(name))
+    count_capitals(score, CAPITALS, [not word.islower() for word in written], marks, capitals)
+
+
+def count_capitals(
+    score: PunctuationScore, name: str, found: Sequence[bool], marks: Sequence[int], capitals: Sequence[int]
+) -> None:
+    """Count which words have a capital: those that sentences begin with, and those whose own it is.
+
+    For `CAPITALS_TOLD` what was found at the starts of sentences is of no account.
+    """
+    for at in range(1, len(found)):
+        starts = marks[at - 1] in (STOP, QUESTION)
+        if starts or capitals[at] in (SMALL, CAPITAL):
+            told = starts and name == CAPITALS_TOLD
+            score.add(name, starts or capitals[at] == CAPITAL, told or found[at])
