@@ -185,7 +185,7 @@ def _call_network(packed: bool) -> None:
     quantized_kernel.advance(ArrayTable(quantized), ArrayTable(step))
     if packed:
         gates = GATES[options.cell] * options.width
-        packed_step = packed_kernel.make_step(frames, state, logits, options.conv_width, gates)
+        packed_step = packed_kernel.make_step(frames, state, logits, options.conv_width, gates, options.stacked)
         packed_kernel.advance(ArrayTable(packed_weights.pack(quantized)), ArrayTable(packed_step))
 
 

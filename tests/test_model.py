@@ -23,15 +23,26 @@ from asr.network.shape import ModelOptions
 from asr.network.state import StreamState
 from asr.train.bfloat16 import has_bfloat16
 
-CELLS = ["lstm", "gru", "rnn"]
+CELLS = [("lstm", 1), ("gru", 1), ("rnn", 1), ("lstm", 2)]  # and how many steps they take as one
 
 
-def small_model(cell: str = "lstm", lookahead_ms: int = 90) -> AcousticModel:
+def small_model(cell: str = "lstm", lookahead_ms: int = 90, stacked: int = 1) -> AcousticModel:
     torch.manual_seed(1)
-    options = ModelOptions(cell=cell, layers=2, blocks=3, width=48, conv_width=32, lookahead_ms=lookahead_ms)  # type: ignore[arg-type]
+    options = ModelOptions(
+        pieces=30,
+        cell=cell,  # type: ignore[arg-type]
+        layers=2,
+        blocks=3,
+        width=48,
+        conv_width=32,
+        stacked=stacked,
+        lookahead_ms=lookahead_ms,
+    )
     model = AcousticModel(options).eval()
     with torch.no_grad():
         model.set_normalisation(torch.full((80,), -6.0), torch.full((80,), 4.0))
+        if model.stack is not None:  # whose weights begin as zeros
+            torch.nn.init.normal_(model.stack.weight, std=0.1)
     return model
 
 
@@ -39,15 +50,15 @@ def frames(batch: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(batch, length, 80, generator=torch.Generator().manual_seed(seed)) * 4 - 6
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "stacked"), CELLS)
 @torch.inference_mode()
-def test_chunks_give_what_the_whole_gives(cell) -> None:
+def test_chunks_give_what_the_whole_gives(cell, stacked) -> None:
     """Carrying the state, three chunks of unequal length give the logits and the state of one call."""
-    model = small_model(cell)
+    model = small_model(cell, stacked=stacked)
     x = frames(2, 60)
     whole, after = model(x, model.initial_state(2))
     state, parts = model.initial_state(2), []
-    for start, end in [(0, 3), (3, 36), (36, 60)]:
+    for start, end in [(0, 6), (6, 36), (36, 60)]:
         logits, state = model(x[:, start:end], state)
         parts.append(logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
@@ -150,10 +161,10 @@ def test_the_state_does_not_grow() -> None:
         assert size(after) == size(state)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_integer_kernel_follows_the_network(cell) -> None:
+@pytest.mark.parametrize(("cell", "stacked"), CELLS)
+def test_the_integer_kernel_follows_the_network(cell, stacked) -> None:
     """The 8-bit kernel's logits lie within a small part of the spread of the network's own, from the same state."""
-    network = small_model(cell)
+    network = small_model(cell, stacked=stacked)
     x = frames(4, 90).numpy()
     whole, quantized = FloatModel(network), QuantizedModel(network.options, network.arrays())
     for a, b in zip(whole.initial_state(4).arrays(), quantized.initial_state(4).arrays(), strict=True):
@@ -165,10 +176,10 @@ def test_the_integer_kernel_follows_the_network(cell) -> None:
     assert np.abs(quantized_state.h - state.h).mean() < 0.02
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_integer_kernel_is_exact_in_any_company(cell) -> None:
+@pytest.mark.parametrize(("cell", "stacked"), CELLS)
+def test_the_integer_kernel_is_exact_in_any_company(cell, stacked) -> None:
     """Alone or among others, in one call or in many, a stream's logits are the same in every bit."""
-    network = small_model(cell)
+    network = small_model(cell, stacked=stacked)
     model = QuantizedModel(network.options, network.arrays())
     x = frames(5, 48).numpy()
     together, _ = model(x, model.initial_state(5))
@@ -188,6 +199,27 @@ def test_frames_must_fill_steps() -> None:
         network(frames(1, 4), network.initial_state())
     with pytest.raises(ValueError, match="multiples of 3"):
         model(frames(1, 4).numpy(), model.initial_state())
+    two = small_model(stacked=2)
+    with pytest.raises(ValueError, match="multiples of 6"):
+        two(frames(1, 3), two.initial_state())
+
+
+@torch.inference_mode()
+def test_two_steps_as_one_give_two_rows() -> None:
+    """A network whose recurrent layers take two steps as one writes as many rows as another, tokens before pieces."""
+    model = small_model(stacked=2)
+    x = frames(1, 24)
+    logits, _ = model(x, model.initial_state())
+    assert logits.shape == (1, 8, 59)
+    tokens, _ = model(x, model.initial_state(), pieces=False)
+    assert torch.equal(tokens, logits[:, :, :29])
+    # What the output gives lies as the file has it: the first step's tokens, the second's, then pieces likewise.
+    bias = torch.arange(118.0)
+    model.output.weight.zero_()
+    model.output.bias.copy_(bias)
+    logits, _ = model(x, model.initial_state())
+    assert torch.equal(logits[0, 0], torch.cat([bias[:29], bias[58:88]]))
+    assert torch.equal(logits[0, 1], torch.cat([bias[29:58], bias[88:118]]))
 
 
 def test_options_that_cannot_work_are_refused() -> None:
@@ -196,14 +228,18 @@ def test_options_that_cannot_work_are_refused() -> None:
         ModelOptions(cell="transformer")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="multiple of 30"):
         ModelOptions(lookahead_ms=100)
+    with pytest.raises(ConfigError, match="stacked must be one of 1, 2"):
+        ModelOptions(stacked=3)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_many_streams_at_once_give_the_same_bits(cell, monkeypatch) -> None:
+@pytest.mark.parametrize(("cell", "stacked"), CELLS)
+def test_many_streams_at_once_give_the_same_bits(cell, stacked, monkeypatch) -> None:
     """The kernel for any CPU and the one for x86 agree in every bit, of logits and of state, at each step."""
     torch.manual_seed(3)
     # As wide as AMX wants it, but for the first convolution and the second.
-    options = ModelOptions(tokens=9, cell=cell, layers=2, blocks=2, width=64, conv_width=24, lookahead_ms=60)
+    options = ModelOptions(
+        tokens=9, pieces=30, cell=cell, layers=2, blocks=2, width=64, conv_width=24, lookahead_ms=60, stacked=stacked
+    )
     model = AcousticModel(options).eval()
     model.set_normalisation(torch.randn(80), torch.rand(80) + 0.5)
     frames = [torch.randn(7, 12, 80).numpy() * 3 for _ in range(4)]

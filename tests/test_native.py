@@ -49,13 +49,13 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    ("lines", "length", "lookahead_ms", "width"),
-    [(1, 3, 0, 64), (5, 60, 120, 64), (16, 99, 180, 96), (37, 300, 60, 128)],
+    ("lines", "length", "lookahead_ms", "width", "stacked"),
+    [(1, 3, 0, 64, 1), (5, 60, 120, 64, 1), (16, 99, 180, 96, 1), (37, 300, 60, 128, 1), (7, 66, 90, 64, 2)],
 )
-def test_the_kernels_give_the_networks_outputs_and_gradients(unit, lines, length, lookahead_ms, width) -> None:
+def test_the_kernels_give_the_networks_outputs_and_gradients(unit, lines, length, lookahead_ms, width, stacked) -> None:
     """For any number of lines and steps, logits and every weight's gradient are as float32's, nearer than autocast's or
     within a few per cent."""
-    model = network(width, lookahead_ms=lookahead_ms)
+    model = network(width, lookahead_ms=lookahead_ms, stacked=stacked)
     frames = torch.randn(lines, length, 80) * 4 - 6
 
     def with_torch() -> tuple[Tensor, list[Tensor]]:

@@ -218,6 +218,31 @@ def test_pieces_can_be_added_to_a_model_and_dropped(folder) -> None:
         asr.load(folder / "added" / "model")
 
 
+def test_recurrent_layers_can_begin_to_take_two_steps_as_one(folder, clips) -> None:
+    """A run with stacked = 2 goes on from a model without: outputs are as they were, twice; what it makes
+    recognises, and another run goes on from it with the same outputs only."""
+    path = with_pieces(write_config(folder, 2), ["the", "in"])
+    train(load_config(path), folder, folder / "single", "cpu")
+    path.write_text(path.read_text().replace("[model]", "[model]\nstacked = 2") + 'start = "single/model"\n')
+    trainer = Trainer(load_config(path), folder, folder / "double", "cpu")
+    single = widened(asr.load(folder / "single" / "model").bundle.weights)["output.weight"]
+    begun = trainer.model.arrays()["output.weight"]
+    assert np.array_equal(begun, np.concatenate([single[:29], single[:29], single[29:], single[29:]]))
+    trainer.run()
+    recognizer = asr.load(folder / "double" / "model")
+    assert recognizer.bundle.shape.stacked == 2
+    stream = recognizer.stream(16_000)
+    stream.accept(clips[0].samples)
+    stream.finish()
+    path.write_text(path.read_text().replace("single/model", "double/model"))
+    again = Trainer(load_config(path), folder, folder / "again", "cpu")
+    kept = widened(recognizer.bundle.weights)["output.weight"]
+    assert np.array_equal(again.model.arrays()["output.weight"], kept)
+    path.write_text(path.read_text().replace("pieces =", "# pieces ="))
+    with pytest.raises(ConfigError, match="only its own tokens"):
+        Trainer(load_config(path), folder, folder / "dropped", "cpu")
+
+
 def test_pieces_of_a_model_of_phonemes_are_kept(folder) -> None:
     """From the shipped model, pieces that it has begin as they are, others as the letter that they end with; letters in
     place of its phonemes begin afresh."""

@@ -125,6 +125,18 @@ def test_new_units_change_hardly_anything_at_first(data: Path, recognizer: asr.R
         assert (candidate[-64:].abs().amax(dim=1) > 0).all()
 
 
+def test_steps_taken_as_one_begin_with_the_outputs_that_there_were(data: Path, recognizer: asr.Recognizer) -> None:
+    """Where recurrent layers begin to take two steps as one, each step has the outputs of the model before."""
+    bundle = recognizer.bundle
+    config = train_on_gpu.load_config(data / "config.toml")
+    model = AcousticModel(dataclasses.replace(config.model, stacked=2))
+    train_on_gpu.begin_with(model, data / "shipped")
+    single = AcousticModel.of_weights(bundle.shape, bundle.weights)
+    hidden = torch.randn(3, 1, bundle.shape.width)
+    rows, once = model.unstack_rows(model.output(hidden)), single.output(hidden).transpose(0, 1)
+    torch.testing.assert_close(rows, once.repeat_interleave(2, dim=1))
+
+
 def test_a_network_does_not_get_narrower(data: Path) -> None:
     """A configuration with fewer units than the model that it begins with is told so."""
     config = train_on_gpu.load_config(data / "config.toml")

@@ -4,6 +4,7 @@ r"""The acoustic model: a unidirectional recurrent network whose whole memory is
       -> minus a running mean of the stream, over the training data's deviation
       -> two convolutions over time, the second with stride 3    30 ms each from here on
       -> blocks x [ x + relu(conv5(norm(x))) ]                   all lookahead is here
+      -> if `stacked` is 2: mean of two + linear(norm(both))    60 ms each from here on, then
       -> layers x [ x + cell(norm(x)) ]                          cell: lstm, gru or rnn
       -> norm -> linear -> logits (B, T / 3, outputs)        letters, and beside them word pieces, if it has any
 
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.network.shape import (
@@ -75,10 +77,13 @@ class AcousticModel(nn.Module):
         # A linear map of five steps laid end to end: the same as a convolution, and faster on time-major data.
         self.blocks = nn.ModuleList(nn.Linear(BLOCK_TAPS * width, width) for _ in range(options.blocks))
         cell = _CELLS[options.cell]
+        stacked = options.stacked * width  # laid end to end, too
+        self.stack_norm = nn.LayerNorm(stacked) if options.stacked > 1 else None
+        self.stack = nn.Linear(stacked, width) if options.stacked > 1 else None
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(options.layers))
         self.cells = nn.ModuleList(cell(width, width) for _ in range(options.layers))
         self.norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, options.outputs)
+        self.output = nn.Linear(width, options.stacked * options.outputs)
         self.middle = nn.Linear(width, options.tokens) if options.middle_ctc else None
         self._initialise()
 
@@ -100,6 +105,9 @@ class AcousticModel(nn.Module):
                 assert isinstance(block, nn.Linear)
                 nn.init.kaiming_normal_(block.weight, nonlinearity="relu")
                 nn.init.zeros_(block.bias)
+            if self.stack is not None:
+                nn.init.zeros_(self.stack.weight)
+                nn.init.zeros_(self.stack.bias)
             for cell in self.cells:
                 assert isinstance(cell, nn.RNNBase)
                 initialise_cell(cell)
@@ -125,7 +133,7 @@ class AcousticModel(nn.Module):
         """Advance a batch by some frames.
 
         Args:
-            frames: log-mel frames, shape ``(B, T, mels)``, T a multiple of 3.
+            frames: log-mel frames, shape ``(B, T, mels)``, T a multiple of `ModelOptions.frames`.
             state: the state that the last call returned, or `initial_state`.
             pieces: whether the logits of the word pieces are wanted.
 
@@ -140,11 +148,11 @@ class AcousticModel(nn.Module):
     def run(self, frames: Tensor, state: ModelState) -> tuple[Tensor, list[Tensor], ModelState]:
         """As `forward`, and what training needs besides.
 
-        Second comes what the blocks give and then each recurrent layer, ``(T // 3, B, width)`` each:
-        time first, as the layers have it.
+        Second comes what the blocks give, ``(T // 3, B, width)``, and then each recurrent layer, whose steps may be
+        fewer: time first, as the layers have it.
         """
-        if frames.shape[1] % FRAME_REDUCTION:
-            raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
+        if frames.shape[1] % self.options.frames:
+            raise ValueError(f"frames must come in multiples of {self.options.frames}, not {frames.shape[1]}")
         normal, mean, count = self.normalise(frames, state.mean, state.count)
         x = torch.cat([state.frames, normal], dim=1)  # (B, 2 + T, mels)
         y = torch.relu(self.conv1(x.transpose(1, 2)))  # (B, conv_width, T)
@@ -164,6 +172,7 @@ class AcousticModel(nn.Module):
             z = z[start : start + steps] + self._drop(torch.relu(block(taps)))
 
         inner = [z]
+        z = self.stack_steps(z)
         hs: list[Tensor] = []
         cs: list[Tensor] = []
         for i, (norm, cell) in enumerate(zip(self.norms, self.cells, strict=True)):
@@ -177,7 +186,7 @@ class AcousticModel(nn.Module):
             z = z + self._drop(out)
             inner.append(z)
 
-        logits = self.output(_normed(self.norm, z)).transpose(0, 1)
+        logits = self.unstack_rows(self.output(_normed(self.norm, z)))
         steps_after = torch.stack(buffers, dim=1) if buffers else state.steps
         after = ModelState(
             mean=mean,
@@ -188,6 +197,30 @@ class AcousticModel(nn.Module):
             c=torch.stack(cs, dim=1),
         )
         return logits, inner, after
+
+    def stack_steps(self, z: Tensor) -> Tensor:
+        """Of the blocks' steps ``(S, B, width)`` what the recurrent layers read, ``(S / stacked, B, width)``."""
+        if self.stack is None or self.stack_norm is None:
+            return z
+        count = self.options.stacked
+        parts = [z[k::count] for k in range(count)]
+        normed = _normed(self.stack_norm, torch.cat(parts, dim=-1))
+        mean: Tensor = sum(parts[1:], parts[0]) / count
+        return mean + F.linear(normed, self.stack.weight.to(z.dtype), self.stack.bias.to(z.dtype))
+
+    def unstack_rows(self, scores: Tensor) -> Tensor:
+        """Logits ``(B, S, outputs)`` of what the output gives, ``(S / stacked, B, stacked * outputs)``.
+
+        Of its outputs, those of the tokens come first, for one step after another, then those of the pieces.
+        """
+        scores = scores.transpose(0, 1)
+        o = self.options
+        if o.stacked == 1:
+            return scores
+        tokens = o.stacked * o.tokens
+        parts = (scores[..., :tokens], scores[..., tokens:])
+        rows = [part.reshape(len(part), -1, part.shape[2] // o.stacked) for part in parts if part.shape[-1]]
+        return torch.cat(rows, dim=-1)
 
     def normalise(self, frames: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Subtract from each frame the mean of the stream up to and with it, and scale.

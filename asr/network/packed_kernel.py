@@ -14,12 +14,15 @@ from asr.network.packed_weights import BLOCK, BLOCK_DEPTH, PackedWeights, padded
 from asr.network.quantized_kernel import view
 from asr.network.rows_kernel import (
     add_block,
+    add_stack,
     block_rows,
     finish,
+    finish_outputs,
     first_rows,
     hidden_rows,
     normed_rows,
     rectified_rows,
+    stack_rows,
     turn_cells,
 )
 from asr.network.shape import FRAME_REDUCTION
@@ -55,7 +58,9 @@ class PackedStep(NamedTuple):
     sums: Array  # int32 (n,)
 
 
-def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int, gates: int) -> PackedStep:
+def make_step(
+    frames: Array, state: StreamState, logits: Array, conv_width: int, gates: int, stacked: int
+) -> PackedStep:
     """A step of the network, with as much working memory as it needs."""
     (batch, length, mels), width = frames.shape, state.h.shape[2]
     steps, outputs = length // FRAME_REDUCTION, logits.shape[2]
@@ -64,12 +69,13 @@ def make_step(frames: Array, state: StreamState, logits: Array, conv_width: int,
     floats = all_steps * width + max(
         (before + length) * mels + batch * length * conv_width,
         (batch + 1) * (history + steps) * width + width,
-        width + 2 * gates,
+        stacked * width + width + 2 * gates,
     )
     values = max(batch * length * FRAME_REDUCTION * max(mels, conv_width), all_steps * taps * width)
     sums = max(
         batch * length * padded(conv_width),
-        all_steps * max(padded(width), padded(outputs)),
+        all_steps * padded(width),
+        all_steps // stacked * padded(stacked * outputs),
         (all_steps + batch) * padded(gates),
     )
     return PackedStep(
@@ -148,6 +154,21 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
         products(w.blocks.weight[k], w.blocks.begin[k], values, sums)
         add_block(before, sums, b.scale[k], b.bias[k], scale, rest.delays[k], out[:width], z)
 
+    x = z
+    if w.rest.stacked > 1:
+        count //= rest.stacked
+        size = rest.stacked * width
+        scale = s.scales[:count]
+        stacked = view(s.floats, 0, (count, size))
+        x = view(s.floats, 0, (batch, steps // rest.stacked, width))
+        values = view(s.values, 0, (count, size))
+        sums = view(s.sums, 0, (count, w.stack.begin.shape[1] * w.stack.begin.shape[2]))
+        stack_rows(stacked, rest.stack.norm_weight[0], rest.stack.norm_bias[0], floats[:size], values, scale)
+        products(w.stack.weight[0], w.stack.begin[0], values, sums)
+        add_stack(
+            stacked, sums, rest.stack.scale[0], rest.stack.bias[0], scale, floats[:width], view(x, 0, (count, width))
+        )
+
     values = view(s.values, 0, (count, width))
     turn_values = view(s.values, count * width, (batch, width))
     turn_scale = s.scales[count : count + batch]
@@ -158,20 +179,21 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     both = view(floats, width, (2, gates))
     for layer in range(layers):
         i, m = rest.inputs, rest.memory
-        normed_rows(z, i.norm_weight[layer], i.norm_bias[layer], row, values, scale)
+        normed_rows(x, i.norm_weight[layer], i.norm_bias[layer], row, values, scale)
         products(w.inputs.weight[layer], w.inputs.begin[layer], values, gx)
-        for t in range(steps):
+        for t in range(x.shape[1]):
             hidden_rows(s.h, layer, turn_values, turn_scale)
             products(w.memory.weight[layer], w.memory.begin[layer], turn_values, gh)
             turn_cells(
                 rest.cell_code, layer,
                 gx, i.scale[layer], i.bias[layer], scale,
                 gh, m.scale[layer], m.bias[layer], turn_scale,
-                s.h, s.c, both, z, t,
+                s.h, s.c, both, x, t,
             )  # fmt: skip
 
-    normed_rows(z, rest.norm.weight, rest.norm.bias, row, values, scale)
-    panels = (outputs + w.output.begin.shape[1] - 1) // w.output.begin.shape[1]
+    normed_rows(x, rest.norm.weight, rest.norm.bias, row, values, scale)
+    panels = (rest.stacked * outputs + w.output.begin.shape[1] - 1) // w.output.begin.shape[1]
     sums = view(s.sums, 0, (count, panels * w.output.begin.shape[1]))
     products(w.output.weight[:panels], w.output.begin[:panels], values, sums)
-    finish(sums, rest.output.scale, rest.output.bias, scale, view(s.logits, 0, (count, outputs)))
+    rows = view(s.logits, 0, (count, rest.stacked, outputs))
+    finish_outputs(sums, rest.output.scale, rest.output.bias, scale, rest.tokens, rows)

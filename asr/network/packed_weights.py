@@ -43,6 +43,7 @@ class PackedWeights(NamedTuple):
     conv1: Panels
     conv2: Panels
     blocks: Panels  # those of several layers have one dimension more
+    stack: Panels  # as of layers: one or none
     inputs: Panels
     memory: Panels
     output: Panels
@@ -71,13 +72,21 @@ def has(flag: str) -> bool:
 
 def fits(weights: QuantizedWeights) -> bool:
     """Whether all products have as many inputs as the instructions want."""
-    parts = (weights.conv1, weights.conv2, weights.blocks, weights.inputs, weights.memory, weights.output)
+    parts = (
+        weights.conv1,
+        weights.conv2,
+        weights.blocks,
+        weights.stack,
+        weights.inputs,
+        weights.memory,
+        weights.output,
+    )
     return all(part.weight.shape[-1] % DEPTH == 0 for part in parts)
 
 
 def pack(weights: QuantizedWeights) -> PackedWeights:
     """Lay a network's weights out for the instructions."""
-    parts = ("conv1", "conv2", "blocks", "inputs", "memory", "output")
+    parts = ("conv1", "conv2", "blocks", "stack", "inputs", "memory", "output")
     packed = {name: constant(pack_matrix(getattr(weights, name).weight)) for name in parts}
     rest = {}
     for name in parts:
@@ -97,6 +106,7 @@ def pack_matrix(weight: Array) -> Panels:
     *layers, outputs, inputs = weight.shape
     wide = np.zeros((*layers, padded(outputs), inputs), np.int8)
     wide[..., :outputs, :] = weight
-    panels = wide.reshape(*layers, -1, PANEL // STRIP, STRIP, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
-    begin = (-128 * wide.sum(axis=-1, dtype=np.int32)).reshape(*layers, -1, PANEL)
+    count = padded(outputs) // PANEL
+    panels = wide.reshape(*layers, count, PANEL // STRIP, STRIP, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
+    begin = (-128 * wide.sum(axis=-1, dtype=np.int32)).reshape(*layers, count, PANEL)
     return Panels(np.ascontiguousarray(panels), begin)

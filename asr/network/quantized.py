@@ -46,7 +46,7 @@ class QuantizedModel:
         return StreamState.initial(self.options, self._mean, batch)
 
     def __call__(self, frames: Array, state: StreamState, pieces: bool = True) -> tuple[Array, StreamState]:
-        """Advance a batch by frames, ``(B, T, mels)`` float32, T a multiple of 3: see `AcousticModel.forward`.
+        """Advance a batch by frames, ``(B, T, mels)`` float32: see `AcousticModel.forward`.
 
         Without pieces, no time is spent on them.
         """
@@ -54,15 +54,15 @@ class QuantizedModel:
 
     def advance(self, frames: Array, state: StreamState, pieces: bool = True) -> tuple[Array, StreamState]:
         """The same with ``state``, whose arrays are in C order, used up: it becomes the new one."""
-        if frames.shape[1] % FRAME_REDUCTION:
-            raise ValueError(f"frames must come in multiples of {FRAME_REDUCTION}, not {frames.shape[1]}")
-        batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
         options = self.options
+        if frames.shape[1] % options.frames:
+            raise ValueError(f"frames must come in multiples of {options.frames}, not {frames.shape[1]}")
+        batch, steps = frames.shape[0], frames.shape[1] // FRAME_REDUCTION
         outputs = options.outputs if pieces else options.tokens
         logits = np.empty((batch, steps, outputs), np.float32)
         if self._packed:
             gates = GATES[options.cell] * options.width
-            packed = packed_kernel.make_step(frames, state, logits, options.conv_width, gates)
+            packed = packed_kernel.make_step(frames, state, logits, options.conv_width, gates, options.stacked)
             packed_kernel.advance(self._weights, ArrayTable(packed))
         else:
             step = quantized_kernel.make_step(frames, state, logits, options.conv_width)

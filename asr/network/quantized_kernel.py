@@ -238,6 +238,40 @@ def _block(k, w, past, floats, integers, z):  # type: ignore[no-untyped-def]
             z[t, i] = x[history + t - w.delays[k], i] + max(out[i], np.float32(0.0))
 
 
+@_inner
+def stacked_step(pair, out, x):  # type: ignore[no-untyped-def]
+    """One step ``(width,)`` of several that lie end to end: their mean and a product. ``x`` may be the first."""
+    width = x.shape[0]
+    count = pair.shape[0] // width
+    for i in range(width):
+        total = pair[i]
+        for k in range(1, count):
+            total += pair[k * width + i]
+        x[i] = total / np.float32(count) + out[i]
+
+
+@_inner
+def _stack(w, z, rest, integers, x):  # type: ignore[no-untyped-def]
+    """Steps ``z``, ``(B, S, width)``, several as one, into ``x``, which begins where they do."""
+    batch, turns, width = x.shape
+    size = w.stacked * width
+    normed, out, vector = rest[:size], rest[size : size + width], integers[:size]
+    for b in range(batch):
+        for t in range(turns):
+            pair = view(z, (b * turns + t) * size, (size,))
+            normalize(pair, w.stack.norm_weight[0], w.stack.norm_bias[0], normed)
+            scale = to_integers(normed, vector)
+            product(w.stack.weight[0], w.stack.scale[0], w.stack.bias[0], vector, scale, out)
+            stacked_step(pair, out, x[b, t])
+
+
+@_inner
+def _outputs(w, first, count, vector, scale, out):  # type: ignore[no-untyped-def]
+    """So many outputs from one on."""
+    end = first + count
+    product(w.output.weight[first:end], w.output.scale[first:end], w.output.bias[first:end], vector, scale, out)
+
+
 @entry
 def advance(w: QuantizedWeights, s: Step) -> None:
     """The whole network for a batch, its state updated in place; layers outermost, so that a layer's weights
@@ -245,6 +279,7 @@ def advance(w: QuantizedWeights, s: Step) -> None:
     Of the outputs, as many are worked out as there are logits."""
     batch, length = s.frames.shape[0], s.frames.shape[1]
     steps, layers, width = length // 3, s.h.shape[1], s.h.shape[2]
+    turns = steps // w.stacked  # of the recurrent layers
     integers = s.integers
     vector = integers[:width]
     z = view(s.floats, 0, (batch, steps, width))
@@ -256,20 +291,27 @@ def advance(w: QuantizedWeights, s: Step) -> None:
     for k in range(s.steps_past.shape[1]):
         for b in range(batch):
             _block(k, w, s.steps_past[b, k], rest, integers, z[b])
+    x = view(s.floats, 0, (batch, turns, width))
+    if w.stacked > 1:
+        _stack(w, z, rest, integers, x)
     for layer in range(layers):
         for b in range(batch):
-            for t in range(steps):
-                normalize(z[b, t], w.inputs.norm_weight[layer], w.inputs.norm_bias[layer], normed)
+            for t in range(turns):
+                normalize(x[b, t], w.inputs.norm_weight[layer], w.inputs.norm_bias[layer], normed)
                 scale = to_integers(normed, vector)
                 product(w.inputs.weight[layer], w.inputs.scale[layer], w.inputs.bias[layer], vector, scale, gx)
                 scale = to_integers(s.h[b, layer], vector)
                 product(w.memory.weight[layer], w.memory.scale[layer], w.memory.bias[layer], vector, scale, gh)
                 update_cell(w.cell_code, gx, gh, s.h[b, layer], s.c[b, layer])
                 for i in range(width):
-                    z[b, t, i] += s.h[b, layer, i]
-    outputs = s.logits.shape[2]
+                    x[b, t, i] += s.h[b, layer, i]
+    tokens, pieces = w.tokens, s.logits.shape[2] - w.tokens
     for b in range(batch):
-        for t in range(steps):
-            normalize(z[b, t], w.norm.weight, w.norm.bias, normed)
+        for t in range(turns):
+            normalize(x[b, t], w.norm.weight, w.norm.bias, normed)
             scale = to_integers(normed, vector)
-            product(w.output.weight[:outputs], w.output.scale, w.output.bias, vector, scale, s.logits[b, t])
+            for k in range(w.stacked):
+                row = s.logits[b, t * w.stacked + k]
+                _outputs(w, k * tokens, tokens, vector, scale, row[:tokens])
+                if pieces > 0:
+                    _outputs(w, w.stacked * tokens + k * pieces, pieces, vector, scale, row[tokens:])

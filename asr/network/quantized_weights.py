@@ -58,16 +58,20 @@ class QuantizedWeights(NamedTuple):
     conv2: Linear
     blocks: Normed
     delays: Array  # (blocks,) int64
+    stack: Normed  # one, or none: of the steps that the recurrent layers take as one, laid end to end
     inputs: Normed
     memory: Memory
     norm: Norm  # the last one
-    output: Linear  # of the tokens, then of the word pieces
+    output: Linear  # of the tokens, for one step after another, then of the word pieces
     cell_code: int  # 0 lstm, 1 gru, 2 rnn
+    stacked: int  # steps that the recurrent layers take as one
+    tokens: int
 
 
 def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
     """The kernels' weights of a network. Raises ModelError if it is so wide that 32 bits cannot hold a sum."""
-    longest = max(3 * options.mels, 3 * options.conv_width, BLOCK_TAPS * options.width)
+    stacked = range(options.stacked > 1)
+    longest = max(3 * options.mels, 3 * options.conv_width, max(BLOCK_TAPS, options.stacked) * options.width)
     if longest > _LONGEST_SUM:
         raise ModelError(
             f"the 8-bit kernel cannot add {longest} products, only {_LONGEST_SUM}: load with precision='float32'"
@@ -81,7 +85,8 @@ def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
         return Linear(integers, row_scales(peaks), weights[f"{name}.bias{suffix}"])
 
     def normed(norms: Sequence[str], linears: Sequence[Linear], inputs: int) -> Normed:
-        weight, bias = (_stacked([weights[f"{norm}.{part}"] for norm in norms], width) for part in ("weight", "bias"))
+        found = ([weights[f"{norm}.{part}"] for norm in norms] for part in ("weight", "bias"))
+        weight, bias = (_stacked(parts, width) for parts in found)
         return Normed(weight, bias, *_stacked_linear(linears, inputs))
 
     found = QuantizedWeights(
@@ -92,11 +97,14 @@ def quantize(options: ModelOptions, weights: Weights) -> QuantizedWeights:
             [f"block_norms.{i}" for i in blocks], [linear(f"blocks.{i}") for i in blocks], BLOCK_TAPS * width
         ),
         delays=np.array(options.block_delays, dtype=np.int64),
+        stack=normed(["stack_norm" for _ in stacked], [linear("stack") for _ in stacked], options.stacked * width),
         inputs=normed([f"norms.{i}" for i in layers], [linear(f"cells.{i}", "_ih_l0") for i in layers], width),
         memory=Memory(*_stacked_linear([linear(f"cells.{i}", "_hh_l0") for i in layers], width)),
         norm=Norm(weights["norm.weight"], weights["norm.bias"]),
         output=linear("output"),
         cell_code=CELL_CODES[options.cell],
+        stacked=options.stacked,
+        tokens=options.tokens,
     )
     return QuantizedWeights(*map(constant, found))
 

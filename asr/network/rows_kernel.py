@@ -8,7 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from asr.compiler import jit
-from asr.network.quantized_kernel import normal_frames, normal_steps, normalize, to_integers, update_cell, view
+from asr.network.quantized_kernel import (
+    normal_frames,
+    normal_steps,
+    normalize,
+    stacked_step,
+    to_integers,
+    update_cell,
+    view,
+)
 
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
 _jit = jit(_nrt=False)
@@ -79,6 +87,37 @@ def add_block(x, total, scale, bias, x_scale, delay, out, z):  # type: ignore[no
 
 
 @_jit
+def stack_rows(steps, norm_weight, norm_bias, normed, values, row_scale):  # type: ignore[no-untyped-def]
+    """Quantise several steps as one row, after a layer normalisation; ``steps`` has them end to end."""
+    for n in range(steps.shape[0]):
+        normalize(steps[n], norm_weight, norm_bias, normed)
+        row_scale[n] = to_integers(normed, values[n])
+
+
+@_jit
+def add_stack(steps, total, scale, bias, x_scale, out, x):  # type: ignore[no-untyped-def]
+    """What `stack_rows` was for: the steps' mean and the product, into rows that begin where the steps do."""
+    for n in range(steps.shape[0]):
+        _scaled(total[n], scale, bias, x_scale[n], out)
+        stacked_step(steps[n], out, x[n])
+
+
+@_jit
+def finish_outputs(total, scale, bias, x_scale, tokens, out):  # type: ignore[no-untyped-def]
+    """Scale the outputs' sums back into ``(n, stacked, outputs)``: tokens of all steps come first, then pieces."""
+    stacked, outputs = out.shape[1], out.shape[2]
+    pieces = outputs - tokens
+    for n in range(out.shape[0]):
+        for k in range(stacked):
+            first = k * tokens
+            for j in range(tokens):
+                out[n, k, j] = np.float32(total[n, first + j]) * (scale[first + j] * x_scale[n]) + bias[first + j]
+            first = stacked * tokens + k * pieces - tokens
+            for j in range(tokens, outputs):
+                out[n, k, j] = np.float32(total[n, first + j]) * (scale[first + j] * x_scale[n]) + bias[first + j]
+
+
+@_jit
 def finish(total, scale, bias, x_scale, out):  # type: ignore[no-untyped-def]
     """Scale rows of sums back; there may be more of them than outputs."""
     for n in range(total.shape[0]):
@@ -96,7 +135,7 @@ def turn_cells(  # type: ignore[no-untyped-def]
     code, layer, x_total, x_scale, x_bias, x_row_scale, h_total, h_scale, h_bias, h_row_scale, h, c, gates, z, t
 ):
     """One step of one layer for all streams, and its residual; ``gates`` is room for two rows."""
-    batch, steps, width = z.shape
+    batch, steps, width = z.shape  # its own: each may be several of the network's
     gx, gh = gates[0], gates[1]
     for b in range(batch):
         n = b * steps + t

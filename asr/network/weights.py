@@ -38,9 +38,12 @@ def shapes(options: ModelOptions) -> dict[str, tuple[int, ...]]:
         "conv2.bias": (o.width,),
         "norm.weight": (o.width,),
         "norm.bias": (o.width,),
-        "output.weight": (o.outputs, o.width),
-        "output.bias": (o.outputs,),
+        "output.weight": (o.stacked * o.outputs, o.width),
+        "output.bias": (o.stacked * o.outputs,),
     }
+    if o.stacked > 1:
+        found |= {"stack.weight": (o.width, o.stacked * o.width), "stack.bias": (o.width,)}
+        found |= {f"stack_norm.{part}": (o.stacked * o.width,) for part in ("weight", "bias")}
     for i in range(o.blocks):
         found |= {f"block_norms.{i}.{part}": (o.width,) for part in ("weight", "bias")}
         found |= {f"blocks.{i}.weight": (o.width, BLOCK_TAPS * o.width), f"blocks.{i}.bias": (o.width,)}

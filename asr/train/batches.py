@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from asr.network.features import LOG_FLOOR
-from asr.network.shape import FRAME_REDUCTION
+from asr.network.shape import FRAME_REDUCTION, STACKED
 from asr.text.tokens import Tokenizer
 from asr.train.augment import Augmenter
 from asr.train.corpus import SampleCache, Utterance
@@ -179,9 +179,9 @@ def collate(
     """
     tail = round(_TAIL_MS / hop_ms)
     steps = torch.tensor([-(-(len(line) + tail) // FRAME_REDUCTION) for line in lines])
-    frames = torch.full(
-        (len(lines), (int(steps.max()) + delay) * FRAME_REDUCTION, lines[0].shape[1]), float(np.log(LOG_FLOOR))
-    )
+    most = int(steps.max()) + delay
+    most += -most % max(STACKED)  # so that every network can take them
+    frames = torch.full((len(lines), most * FRAME_REDUCTION, lines[0].shape[1]), float(np.log(LOG_FLOOR)))
     for i, line in enumerate(lines):
         frames[i, : len(line)] = line
     features: Tensor | None = None

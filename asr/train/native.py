@@ -53,10 +53,10 @@ def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
     """What `AcousticModel.run` gives in training for whole utterances, from the initial state.
 
     Args:
-        frames: ``(B, T, mels)`` float32, T a multiple of 3.
+        frames: ``(B, T, mels)`` float32, T a multiple of `ModelOptions.frames`.
 
     Returns:
-        Logits ``(B, T // 3, outputs)``, and what the blocks and each layer give, ``(T // 3, B, width)`` each; bfloat16.
+        Logits ``(B, T // 3, outputs)``, and what the blocks give, ``(T // 3, B, width)``, and each layer; bfloat16.
     """
     options = model.options
     batch, length, _ = frames.shape
@@ -76,13 +76,14 @@ def run(model: AcousticModel, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         mask = _mask(model, batch)
         z = _Block.apply(z, norm.weight, norm.bias, block.weight, block.bias, mask, delay)  # type: ignore[no-untyped-call]
     inner = [z]
+    z = model.stack_steps(z)
     for norm, cell in zip(model.norms, model.cells, strict=True):
         assert isinstance(norm, nn.LayerNorm)
         assert isinstance(cell, nn.LSTM)
         z = _Layer.apply(z, norm.weight, norm.bias, *_weights(cell), _mask(model, batch))  # type: ignore[no-untyped-call]
         inner.append(z)
     last: Tensor = _Norm.apply(z, model.norm.weight, model.norm.bias)  # type: ignore[no-untyped-call]
-    return _linear(last, model.output.weight, model.output.bias).transpose(0, 1), inner
+    return model.unstack_rows(_linear(last, model.output.weight, model.output.bias)), inner
 
 
 def lstm_layers(z: Tensor, norms: Iterable[nn.Module], cells: Iterable[nn.Module], last_norm: nn.LayerNorm) -> Tensor:

@@ -78,6 +78,8 @@ class Trainer:
         rate = config.features.sample_rate_hz
         cache = base / config.data.cache
         teacher = base / config.teacher.folder if config.teacher.folder else None
+        if teacher and config.teacher.layer and config.model.stacked > 1:
+            raise ConfigError("[teacher] layer must be 0 with [model] stacked = 2: later layers have fewer steps")
         self.corpus = _load_corpus(find_paths(config.data.train, base), cache, rate, teacher, config.teacher.dimensions)
         self.dev = {path.stem: _load_corpus([path], cache, rate) for path in find_paths(config.data.dev, base)}
         self.chosen = self._usable_utterances()
@@ -323,10 +325,15 @@ class Trainer:
         return chosen
 
     def _start_from(self, folder: Path) -> None:
-        """Take over a finished model's weights. Its middle output was not kept: that one starts afresh."""
+        """Take over a finished model's weights. Its middle output was not kept: that one starts afresh.
+
+        Recurrent layers may begin to take several steps as one: these begin with what they did at each.
+        """
         start = load_bundle(folder)
         ours = dataclasses.replace(self.config.model, middle_ctc=False)
         comparable = dataclasses.replace(start.shape, dropout=ours.dropout, tokens=ours.tokens, pieces=ours.pieces)
+        stacks = ours.stacked if start.shape.stacked == 1 else 1  # that begin here
+        comparable = dataclasses.replace(comparable, stacked=stacks * start.shape.stacked)
         if comparable != ours or start.features != self.config.features:
             raise ConfigError(f"[training] start: {folder} was made with other [model] or [features]: use its own")
         values = {name: torch.from_numpy(value) for name, value in widened(start.weights).items()}
@@ -339,7 +346,13 @@ class Trainer:
         rows = [known[token] if same else -1 for token in self.tokenizer.tokens]
         for token in self.pieces.tokens if self.pieces else ():
             rows.append(known_pieces.get(token, letters.get(token if token == BLANK else token[-1], -1)))
-        take = torch.tensor(rows)
+        if start.shape.stacked > 1:
+            own = self.pieces.tokens if self.pieces else ()
+            if not same or own != (start.pieces.tokens if start.pieces else ()):
+                raise ConfigError(f"[training] start: {folder} takes steps as one: only its own tokens can go on")
+            rows = list(range(len(values["output.bias"])))
+        tokens = len(self.tokenizer)
+        take = torch.tensor(rows[:tokens] * stacks + rows[tokens:] * stacks)
         for name, fresh in (("output.weight", self.model.output.weight), ("output.bias", self.model.output.bias)):
             # What nothing was trained for begins with this model's random weights.
             trained = (take >= 0).view(-1, *[1] * (fresh.dim() - 1))

@@ -318,6 +318,7 @@ class Unforgetting(AcousticModel):
 
 def begin_with(model: AcousticModel, folder: Path) -> None:
     """Take over a model's weights. It may have fewer recurrent layers and fewer units: what is new is silent at first.
+    These layers may take several steps as one from now on.
 
     New units are heard at once and say nothing, or hardly anything: what they give to others begins small, while what
     they take begins as in a new network, so that all of it can be learned.
@@ -327,6 +328,10 @@ def begin_with(model: AcousticModel, folder: Path) -> None:
     old, new, silent = start.shape.width, model.options.width, 0.05
     if new < old:
         raise ConfigError(f"[model] width is {new}, but {folder}, which training begins with, has {old}: give as many")
+    if model.options.stacked > start.shape.stacked:  # each of the steps begins with the outputs that there were
+        for name in ("output.weight", "output.bias"):
+            parts = begun[name].split([start.shape.tokens, start.shape.pieces])
+            begun[name] = torch.cat([part for part in parts for _ in range(model.options.stacked)])
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name in begun and begun[name].shape == value.shape:
@@ -523,6 +528,7 @@ def loss_of(
         frames = augmenter.mask(frames, counts, model.mean)
         steps = torch.from_numpy((counts + TAIL_FRAMES + FRAME_REDUCTION - 1) // FRAME_REDUCTION)
         size = (int(steps.max()) + delay) * FRAME_REDUCTION
+        size += -size % model.options.frames
         frames = F.pad(frames, (0, 0, 0, max(0, size - frames.shape[1])), value=math.log(LOG_FLOOR))[:, :size]
     # Without a cache of weights: threads would share it, and not wait for what another's stream is still casting.
     in_bf16 = options.bf16 and has_bfloat16(device)
