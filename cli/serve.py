@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asr.cli.recognition import add_beam_argument, add_model_arguments
 
 if TYPE_CHECKING:
+    from asr.server.entrance import Entrance
     from asr.server.logs import LogFormat
     from asr.server.options import ServerOptions
 
@@ -105,7 +106,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat, settings: ServerOptions) -> None:
+def serve(
+    model: str | None,
+    pronunciations: Path | None,
+    log_format: LogFormat,
+    settings: ServerOptions,
+    entrance: Entrance | None = None,
+) -> None:
     """One process's whole work."""
     from asr.server.logs import configure_logs
     from asr.server.process import run_server
@@ -122,4 +129,4 @@ def serve(model: str | None, pronunciations: Path | None, log_format: LogFormat,
         sys.stderr.write(f"listening on {scheme}://{settings.host}:{port}\n")
         sys.stderr.flush()
 
-    run_server(recognizer, settings, started)
+    run_server(recognizer, settings, started, entrance)

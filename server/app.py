@@ -21,6 +21,7 @@ from .answers import Answers, admit
 from .codec import Codec, ProtocolError
 from .connection import Connection
 from .deepgram import DeepgramCodec
+from .entrance import Entrance
 from .front import Front
 from .heartbeat import Heartbeat
 from .http import HttpConnection
@@ -60,10 +61,11 @@ _ELSEWHERE = "the call may be at another worker: run without --workers, or have 
 class App:
     """Serves connections until it is told to stop."""
 
-    def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
-        self._options = options
+    def __init__(self, recognizer: Recognizer, options: ServerOptions, entrance: Entrance | None = None) -> None:
+        """``entrance``: where connections come from, if this is one of several processes; else it listens itself."""
+        self._options, self._entrance = options, entrance
         self._scheduler = Scheduler(recognizer, options.beam)
-        self._places = Places(self._scheduler, options)
+        self._places = Places(self._scheduler, options, entrance)
         self._telephone = Telephone(self._scheduler, options)
         self._large = LargeMessages(options)
         self._sockets: weakref.WeakSet[Front | HttpConnection] = weakref.WeakSet()
@@ -94,7 +96,8 @@ class App:
                 self._wyoming.close()
             self._scheduler.stop()
             raise
-        port = next(iter(server.sockets)).getsockname()[1]
+        port = next(iter(server.sockets)).getsockname()[1] if self._entrance is None else self._options.port
+        self._places.tell()
         started(port)
         log_event("listening", host=self._options.host, port=port)
         if self._wyoming is not None:
@@ -108,14 +111,15 @@ class App:
 
     async def _listen(self) -> Server:
         options = self._options
+        where: dict[str, Any] = {"host": options.host, "port": options.port}
+        if self._entrance is not None:
+            where = {"sock": self._entrance.listening()}
         try:
             return await serve(
                 self._handle,
-                options.host,
-                options.port,
+                **where,
                 process_request=self._check,
                 process_response=_choose,
-                reuse_port=options.reuse_port or None,
                 ssl=_tls(options),
                 compression=None,  # speech does not compress, and a bomb would
                 max_size=options.max_message_bytes,

@@ -21,7 +21,7 @@ class ServerOptions:
     port: int = 2700  # the one that clients of vosk-server try
     wyoming: str | None = None  # tcp://HOST:PORT or unix://PATH, where Home Assistant's protocol is spoken
     call_url: str | None = None  # where events of telephone calls are posted to
-    reuse_port: bool = False  # let other processes listen on the same ports
+    reuse_port: bool = False  # several processes serve the same ports: none knows all that happens
     token: str | None = None  # that clients must present
     insecure: bool = False  # listen on a public address without a token
     cert: Path | None = None  # PEM files: with them the server speaks TLS

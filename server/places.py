@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from .entrance import Entrance
 from .options import ServerOptions
 from .scheduler import Scheduler
 
@@ -21,8 +22,9 @@ class Guest(Protocol):
 class Places:
     """Counts connections, all and by address."""
 
-    def __init__(self, scheduler: Scheduler, options: ServerOptions) -> None:
+    def __init__(self, scheduler: Scheduler, options: ServerOptions, entrance: Entrance | None = None) -> None:
         self._scheduler = scheduler
+        self._entrance = entrance
         self._options = options
         self._addresses: Counter[str] = Counter()
         self.guests: set[Guest] = set()
@@ -40,16 +42,23 @@ class Places:
         """Whether the engine keeps up."""
         return self._scheduler.load().lag_s <= self._options.max_lag_s
 
+    def tell(self) -> None:
+        """Let whoever hands out connections know how many there are here."""
+        if self._entrance is not None:
+            self._entrance.count(len(self.guests))
+
     @contextmanager
     def taken(self, guest: Guest, address: str) -> Iterator[None]:
         """Count somebody in as long as they are here."""
         self.guests.add(guest)
+        self.tell()
         self._addresses[address] += 1
         self.seen += 1
         try:
             yield
         finally:
             self.guests.discard(guest)
+            self.tell()
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]

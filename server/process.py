@@ -13,14 +13,17 @@ from asr.errors import AsrError
 from asr.recognizer import Recognizer
 
 from .app import App
+from .entrance import Entrance
 from .options import ServerOptions
 
 _SWITCH_S = 0.001
 _KEPT_BYTES = 64 << 20
 
 
-def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None]) -> None:
-    """Serve until SIGINT or SIGTERM."""
+def run_server(
+    recognizer: Recognizer, options: ServerOptions, started: Callable[[int], None], entrance: Entrance | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM. Of several processes each has an entrance."""
     if "torch" in sys.modules:  # which runs the network in float32: one thread computes here
         sys.modules["torch"].set_num_threads(1)
     # The engine's thread computes; the event loop must not wait long for its turn.
@@ -32,7 +35,7 @@ def run_server(recognizer: Recognizer, options: ServerOptions, started: Callable
     gc.freeze()
 
     async def main() -> None:
-        app = App(recognizer, options)
+        app = App(recognizer, options, entrance)
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
@@ -213,14 +215,14 @@ def test_audio_in_single_bytes(address, recognizer, clips) -> None:
 
 
 @contextmanager
-def workers(count: int) -> Iterator[tuple[str, subprocess.Popen]]:
-    """`asr serve` as users start it."""
+def workers(count: int, log: list[str]) -> Iterator[tuple[str, subprocess.Popen]]:
+    """`asr serve` as users start it, and what it logs from then on."""
     command = [sys.executable, "-m", "asr.cli", "serve", "--port", "0", "--workers", str(count)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
             lines = [next(line for line in server.stderr if "listening on" in line) for _ in range(count)]
-            threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop it
+            threading.Thread(target=log.extend, args=(server.stderr,), daemon=True).start()
             yield lines[0].split()[-1], server
         finally:
             server.terminate()
@@ -245,12 +247,24 @@ def together(count: int, address: str, pcm: bytes, pause_s: float) -> tuple[list
     return threads, ended
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="workers need a shared port")
+@pytest.mark.skipif(not hasattr(socket, "send_fds"), reason="workers need connections handed over")
+def test_workers_share_connections_evenly() -> None:
+    """Of twelve clients that connect one after another, each of two workers serves six."""
+    log: list[str] = []
+    with workers(2, log) as (address, _), ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(let_in(address))
+        opened = Counter(re.findall(r"opened +pid=(\d+)", "".join(log)))
+    assert sorted(opened.values()) == [6, 6]
+
+
+@pytest.mark.skipif(not hasattr(socket, "send_fds"), reason="workers need connections handed over")
 def test_a_worker_that_is_killed(recognizer, clips) -> None:
     """Its streams break off, the other's get their text, and a new worker takes its place."""
     pcm = pcm_of(clips[1].samples)
     alone = texts_of(recognizer, pcm)
-    with workers(2) as (address, server):
+    log: list[str] = []
+    with workers(2, log) as (address, server):
         threads, ended = together(12, address, pcm, 0.05)
         time.sleep(0.5)
         children = subprocess.run(["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=True).stdout
@@ -279,7 +293,7 @@ def _memory(pid: int) -> int:
 def test_stopping_under_load(clips) -> None:
     """On SIGTERM every stream gets its final and a close with 1001, and the server ends with status 0 in time."""
     pcm = pcm_of(clips[1].samples)
-    with workers(1) as (address, server):
+    with workers(1, []) as (address, server):
         threads, ended = together(12, address, pcm, 0.1)
         time.sleep(2.0)
         began = time.monotonic()
