@@ -35,6 +35,9 @@ _SPENT = word_set("cost costs paid pay pays spent spend worth owe owes owed char
 _COUNTED = {"percent", "people", "thousand", "hundred", "million"}
 _RANGES = {"to", "or", "through"}
 _OWNERS = word_set("own my his her your our their its two")
+# Before *million dollars* and the like, if one is meant.
+_BEFORE_ONE = word_set("the this that per every each another first last next nearly almost my your his her our their")
+_TOGETHER = {"hundred": 100, "thousand": 1000}  # *two to three hundred dollars*: both are hundreds
 _LONGEST_MEASURE = 3
 _ADDRESS_CUES = {"at", "to", "is", "address", "near", "live", "lives", "lived", "number"}
 _CARDINAL_STARTS = DIGITS.keys() | TEENS.keys() | TENS.keys() | {"zero"}
@@ -92,7 +95,8 @@ def _read_decimals(words: Words, at: int, version: bool = False) -> tuple[str, i
     while words[at] in DIGITS or words[at] in ZEROS:
         if digits and not version and words[at + 1] == "point" and words[at + 2] in DIGITS:
             break  # *two point five two point six*: two numbers
-        if words[at + 1] == "hundred" or (words[at] in ("oh", "o") and not (digits or words[at + 1] in DIGITS)):
+        alone = not (digits or version or words[at + 1] in DIGITS)
+        if words[at + 1] == "hundred" or (words[at] in ("oh", "o") and alone):
             break
         digits += "0" if words[at] in ZEROS else str(DIGITS[words[at]])
         at += 1
@@ -110,10 +114,11 @@ def write_amount(words: Words, at: int) -> Pieces | None:
     if words.follows(at, "one", "point") and words[at - 1] == "at":
         return None
     bare = words[at] in SCALES or words[at] == "hundred"
-    if bare and words[at - 1] in ("few", "couple", "several", "many", "some", "half", "of"):
-        return None
-    if bare and words[at - 1] == "a" and words[quantity.end] != "dollar":
-        return None
+    one = (
+        words[at - 1] in _BEFORE_ONE or not words[at - 1] or (words[at - 1] == "a" and words[quantity.end] == "dollar")
+    )
+    if bare and not one:
+        return None  # *a few million*, *a quarter million*, *two dozen million*: not one
     if bare and words[quantity.end] not in CURRENCIES and words[quantity.end] not in ("percent", "per"):
         return None
     with_unit = _with_unit(words, at, quantity)
@@ -121,6 +126,8 @@ def write_amount(words: Words, at: int) -> Pieces | None:
         return with_unit
     if bare:
         return None
+    if (priced := _price_range(words, at, quantity)) is not None:
+        return priced
     if not quantity.exact:
         if "." in quantity.text and quantity.value < 10 and words[quantity.end - 1] in ("half", "quarter", "quarters"):
             return [Piece(words[k], 1) for k in range(at, quantity.end)]
@@ -143,8 +150,29 @@ def write_amount(words: Words, at: int) -> Pieces | None:
     return _pieces(at, quantity)
 
 
+def _price_range(words: Words, at: int, quantity: Quantity) -> Pieces | None:
+    """The first of two amounts of money of which the last alone has its unit: *five to ten dollars*."""
+    joint = words[quantity.end]
+    if joint not in _RANGES and not (joint == "and" and words[at - 1] == "between"):
+        return None
+    if words[quantity.end + 1] not in _CARDINAL_STARTS or words[at - 1] in DETERMINERS:
+        return None
+    other = read_quantity(words, quantity.end + 1)
+    if other is None or words[other.end] not in CURRENCIES or words[other.end + 1] in PENNIES:
+        return None
+    scale = _TOGETHER.get(words[other.end - 1], 1)
+    if scale > 1 and quantity.exact and quantity.value < other.value / scale:
+        quantity = quantity._replace(text=f"{int(quantity.value) * scale:,}")
+    elif not quantity.value < other.value:
+        return None
+    return _pieces(at, quantity, before=CURRENCIES[words[other.end]])
+
+
 def write_article_amount(words: Words, at: int) -> Pieces | None:
-    """*a hundred and five*, *a million dollars*: but *a hundred* alone stays words."""
+    """*a hundred and five*, *a million dollars*, *a dollar fifty*: but *a hundred* alone stays words."""
+    if words[at + 1] in ("dollar", "euro"):
+        money = _money(words, at, Quantity("1", "", 1.0, at + 1, at + 1, True), CURRENCIES[words[at + 1]])
+        return money if "." in money[0].text else None
     number = read_round(words, at + 1)
     if number is None or words[at - 1] in ("half", "quarter", "many", "such"):
         return None
@@ -206,6 +234,8 @@ def _with_unit(words: Words, at: int, quantity: Quantity) -> Pieces | None:
         return _pieces(at, quantity, after="%", more=2)
     if unit in CURRENCIES and words[end + 1] in PENNIES:  # *euro cents*
         return [*_pieces(at, quantity), Piece(unit, 1), Piece(words[end + 1], 1)]
+    if unit in CURRENCIES and words[at - 1] in NUMBER_WORDS and words[at] in NUMBER_WORDS:
+        return [*_pieces(at, quantity), Piece(unit, 1)]  # *fifty sixty dollars*: neither alone is the price
     if unit in CURRENCIES:
         return _money(words, at, quantity, CURRENCIES[unit])
     if unit in ("pounds", "pound") and _is_sterling(words, at, quantity):
@@ -229,7 +259,7 @@ def _money(words: Words, at: int, quantity: Quantity, sign: str) -> Pieces:
     after = quantity.end + 1
     if words[after] == "sterling":
         return _pieces(at, quantity, before=sign, more=2)
-    if (quantity.exact and words[after - 1] not in ("dollar", "euro")) or words.follows(at, "one", "dollar"):
+    if quantity.exact and (words[after - 1] not in ("dollar", "euro") or words[at] in ("one", "a")):
         begin = after + (words[after] == "and")
         cents = read_below_100(words, begin)
         if cents is not None:
@@ -298,6 +328,9 @@ def _street(words: Words, at: int, quantity: Quantity) -> Pieces | None:
 def _in_range(words: Words, at: int, quantity: Quantity) -> bool:
     """Whether a small number has a partner that is written in digits: *five to ten percent*."""
     joint = words[quantity.end]
+    if joint == "by" and words[quantity.end + 1] in _CARDINAL_STARTS:  # *three by five inches*
+        other = read_quantity(words, quantity.end + 1)
+        return other is not None and _measure(words, quantity.end + 1, other) is not None
     joined = joint in _RANGES or (joint == "and" and words[at - 1] == "between")
     if joined and words[quantity.end + 1] in _CARDINAL_STARTS and words[at - 1] not in DETERMINERS:
         other = read_quantity(words, quantity.end + 1)
@@ -330,6 +363,9 @@ def _clock_words(words: Words, at: int, quantity: Quantity) -> bool:
 
 
 def _is_year(words: Words, at: int, value: int, end: int) -> bool:
+    counted = counts_things(words[end]) and words[at - 1] != "the"
+    if 2000 < value < 2100 and words.follows(at, "two", "thousand") and not counted:
+        return True  # hardly anything else is so many
     return (
         1100 <= value < 2100
         and words[at - 1] in YEAR_CUES

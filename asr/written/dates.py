@@ -72,7 +72,7 @@ def write_ordinal(words: Words, at: int) -> Pieces | None:
     if value < 10:
         return None
     last = words[end - 1]
-    if end - at > 1 and last == "second" and words[at - 1] not in _FIXED:
+    if end - at > 1 and last == "second" and words[at - 1] not in _FIXED and words[end] != "place":
         number = value - 2
         return [Piece(str(number), end - at - 1), Piece("second", 1)]  # *a thirty second pause*
     if end - at == 1 and (words[at - 1] in DIGITS or (words[at - 1] == "a" and words[end] == "of")):

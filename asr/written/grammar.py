@@ -16,6 +16,7 @@ from asr.written.letters import is_letter, write_letters
 from asr.written.numerals import NUMBER_WORDS, SCALES
 from asr.written.sequences import write_digits, write_list, write_pair
 from asr.written.tables import COMMON, DETERMINERS, MONTHS, WEEKDAYS
+from asr.written.web import write_address
 from asr.written.words import Piece, Pieces, Words, word_set
 
 Rule = Callable[[Words, int], Pieces | None]
@@ -63,7 +64,7 @@ _NUMBERS: tuple[Rule, ...] = (_pronoun_one, write_digits, write_ordinal, write_p
 
 
 def _rules(word: str) -> tuple[Rule, ...]:
-    """The rules for what begins with a word; none for most."""
+    """The rules for what begins with a word, besides those of addresses; none for most."""
     if word == "a":
         return (write_article_amount, write_letters)
     if word in ("o", "oh"):
@@ -90,7 +91,7 @@ def write_here(words: Words, at: int) -> Pieces:
 
     Raises `Undecided` when that depends on words to come.
     """
-    for rule in _rules(words[at]):
+    for rule in (write_address, *_rules(words[at])):
         pieces = rule(words, at)
         if pieces:
             return pieces

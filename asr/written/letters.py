@@ -14,7 +14,7 @@ _AFTER_I = word_set(
     "must like love understand agree see saw wonder wish suppose heard may made told"
 )
 _WITH_A_OR_I = word_set(
-    "fbi rbi emea abc ai ap apa api aps arr at&t atm aaa amd ada apr arpu abs asp adr aps ira irs ibm ip ipo it "
+    "fbi rbi emea abc ai ap apa api aps arr atm aaa amd ada apr arpu abs asp adr aps ira irs ibm ip ipo it "
     "id iq io ios iot irr iso isp ipa icu ira usa nba cia nasa dna rna fda epa faa gpa cpa mba pta ncaa qa "
     "eta nda cfa ebitda gaap bbva fbi api ui gui cli roi kpi mri pi di cpi ppi gdi pmi si vi emi dui wi ai "
     "esg capa lta fca dea sba usda pga nsa tsa mta hiv aids iv ii iii ipad abb arm ax ag aig aba aol icao "
@@ -23,6 +23,7 @@ _WITH_A_OR_I = word_set(
 _BEFORE_NAMES = {"an", "the", "of", "in", "our", "by", "with", "for", "on", "under"}
 _BEFORE_AI = {"an", "the", "of", "with", "in", "using", "generative", "open"}
 _JOINED = word_set("r&d q&a m&a p&l s&p b&b d&o g&a e&p h&m r&b d&d")
+_FORMULAS = {("h", "two", "o"): "H2O", ("c", "o", "two"): "CO2", ("a", "t", "and", "t"): "AT&T"}
 _NEVER_NUMBERED = set("aiouyx")
 _ALONE = {("i", "e"): "i.e.", ("e", "g"): "e.g."}
 
@@ -35,6 +36,9 @@ def is_letter(word: str) -> bool:
 def write_letters(words: Words, at: int) -> Pieces | None:
     """What begins with a letter here."""
     first = words[at]
+    for formula, text in _FORMULAS.items():
+        if first == formula[0] and words.follows(at, *formula):
+            return [Piece(text, len(formula))]
     if first in _LETTERS and words[at + 1] == "and" and f"{first}&{words[at + 2]}" in _JOINED:
         return [Piece(f"{first}&{words[at + 2]}".upper(), 3)]
     alone = _ALONE.get((first, words[at + 1])) if first in _LETTERS else None

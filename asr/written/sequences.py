@@ -18,10 +18,12 @@ from asr.written.numerals import (
     read_cardinal,
 )
 from asr.written.tables import CURRENCIES, LABELS, LABELS_OF_LONG, TIME_CUES, YEAR_CUES
-from asr.written.words import Piece, Pieces, Words
+from asr.written.words import Piece, Pieces, Words, word_set
 
 _REPEATS = {"double": 2, "triple": 3}
 _UNGROUPED = {"account", "id", "serial", "code", "pin", "box", "zip"}  # whose numbers have no hyphens
+# Units of which hundreds are said so: *three sixty degrees*, *one twenty volts*.
+_SAID_IN_TWO = word_set("degrees volts watts pounds horsepower calories kilometers kilometres miles yards meters")
 _DECADES = {f"{word[:-1]}ies": str(value) for word, value in TENS.items()}
 IDIOMS: dict[tuple[str, ...], str] = {
     ("twenty", "four", "seven"): "24/7",
@@ -86,6 +88,10 @@ def write_digits(words: Words, at: int) -> Pieces | None:
             return None
     digits = first + "".join(element.digits for element in elements)
     end = elements[-1].end
+    if words[end] == "point" and (tenths := _digit(words[end + 1])):  # *one oh five point five*
+        return [Piece(f"{digits}.{tenths}", end + 2 - start)]
+    if not first and len(digits) < 6 and (street := read_street(words, end)) is not None:
+        return [Piece(digits, end - start), *street]
     if len(digits) == 16 and not first:
         places = {sum(len(e.digits) for e in elements[: k + 1]): elements[k].end for k in range(len(elements))}
         if all(count in places for count in (4, 8, 12)):
@@ -112,8 +118,10 @@ def _is_run(words: Words, at: int, elements: list[_Element]) -> bool:
             return False  # *five oh five p m*
     values = [int(element.digits) for element in elements]
     steps = {b - a for a, b in pairwise(values)}
-    if (steps in ({1}, {-1}) and digits < 7) or (singles < len(elements) and all(step > 0 for step in steps)):
-        return False  # somebody counts
+    if len(elements) > 2 and steps in ({1}, {-1}):  # somebody counts, or has such an address
+        return read_street(words, elements[-1].end) is not None
+    if steps in ({1}, {-1}) or (singles < len(elements) and all(step > 0 for step in steps)):
+        return False
     if repeated:
         return digits > 2
     return (len(elements) > 2 and singles > 2) or (len(elements) > 3 and digits in (7, 10, 11, 16))
@@ -182,6 +190,8 @@ def write_pair(words: Words, at: int) -> Pieces | None:
     pair = _read_pair(words, at)
     if pair is None:
         return None
+    if words[pair.end] == "point" and (tenths := _digit(words[pair.end + 1])):  # *eleven fifty point five*
+        return [Piece(f"{pair.first}{pair.second}.{tenths}", pair.end + 2 - at)]
     before, after = words[at - 1], words[pair.end]
     hour, minute = int(pair.first), int(pair.second)
     joined = [Piece(pair.first + pair.second, pair.end - at)]
@@ -205,6 +215,8 @@ def write_pair(words: Words, at: int) -> Pieces | None:
     if is_year:
         listed = (hour in (15, 20) and minute % 5 == 0 and 0 < minute - hour <= 20) or (hour == minute < 20)
         return None if listed and counts_things(after) else joined
+    if hour < 10 <= minute and after in _SAID_IN_TWO:
+        return joined
     if is_time and not counts_things(after):
         if before in TIME_CUES or minute in (15, 30, 45):
             return [time]
@@ -218,10 +230,13 @@ def write_pair(words: Words, at: int) -> Pieces | None:
 
 def write_list(words: Words, at: int) -> Pieces | None:
     """Several numbers in a row, but for the last one: that may have a unit."""
-    elements = []
+    elements, values, start = [], [], at
     while (element := read_below_100(words, at)) is not None:
         if words[element.end] == "hundred" or words[element.end] in SCALES:
             break
         elements.append(Piece(str(element.value) if element.value >= 10 else words[at], element.end - at))
+        values.append(element.value)
         at = element.end
+    if len(values) > 2 and {b - a for a, b in pairwise(values)} in ({1}, {-1}) and not counts_things(words[at]):
+        return [Piece(words[place], 1) for place in range(start, at)]  # somebody counts
     return elements[:-1] or None
