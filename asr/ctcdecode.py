@@ -17,8 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+
+try:
+    import torch
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("asr.ctcdecode needs torch: pip install 'asr-stream[torch]'", name="torch") from error
 
 from asr.errors import ConfigError, DataError
 from asr.lm import LanguageModel

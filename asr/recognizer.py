@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +13,14 @@ from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 
+from asr.arguments import check_rate_kind, check_source, list_of
 from asr.audio.audio_file import AudioFile
 from asr.audio.pcm import Encoding
-from asr.bundle import Bundle, load_bundle
-from asr.errors import AsrError, ConfigError, ModelError
+from asr.bundle import LEXICON_FILE, Bundle, load_bundle
+from asr.errors import AsrError, ConfigError, DataError, ModelError
 from asr.events import Event, Final, Word
 from asr.lexicon.lexicon import Lexicon, read_lexicon
+from asr.lexicon.phonemes import TOKENS
 from asr.lexicon.pronounce import Pronouncer
 from asr.network.features import BLOCK_FRAMES, Fbank
 from asr.network.quantized import QuantizedModel
@@ -26,6 +30,7 @@ from asr.search.beam import BeamDecoder
 from asr.search.decoder import DecoderOptions, Recorder, WordDecoder
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.greedy import GreedyDecoder
+from asr.search.hot_phrases import spoken_words
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
 from asr.search.second_lm import SecondOpinion
@@ -40,6 +45,8 @@ from asr.written.replacements import Replacement
 
 Precision = Literal["int8", "float32"]
 
+_PRONOUNCED = 8_192  # words whose sounds are remembered
+_PART = 1 << 18  # samples that are taken at a time
 _FAR_BLOCKS = 8  # of a stream that are worked on at once: 0.96 s
 SHIPPED = "english"  # name of the model in asr.pretrained
 
@@ -164,6 +171,9 @@ class Recognizer:
             replacements: what else to write otherwise; they hold without ``written`` too.
             partials: whether events come while an utterance goes on; without them the finals are the same, for less.
         """
+        check_rate_kind(sample_rate)
+        chosen_rules = list_of(EndpointRule, rules, "rules", 'EndpointRule("silence", speech=True, silence_s=0.9)')
+        replacements = list_of(Replacement, replacements, "replacements", 'Replacement("open a i", "OpenAI")')
         decoding = decoding if decoding is not None else self.bundle.decoding
         decoder, tokenizer = self.make_decoder(decoding), self.tokenizer(decoding.method)
         stream = Stream(
@@ -171,7 +181,7 @@ class Recognizer:
             sample_rate,
             encoding,
             channels,
-            tuple(rules),
+            chosen_rules,
             decoder,
             tokenizer,
             decoding.alternatives,
@@ -202,7 +212,10 @@ class Recognizer:
         return recorder.rows(len(tokenizer))
 
     def make_decoder(self, decoding: DecoderOptions | None = None) -> WordDecoder:
-        """A decoder for the `emissions` of its method, with the model's language model if it has one."""
+        """A decoder for the `emissions` of its method, with the model's language model if it has one.
+
+        Raises ModelError if words are to be found in phonemes and the model has no lexicon.
+        """
         decoding = decoding if decoding is not None else self.bundle.decoding
         tokenizer = self.tokenizer(decoding.method)
         if decoding.method == "greedy":
@@ -211,29 +224,68 @@ class Recognizer:
             second = self._second if decoding.second_share else None
             lm, pronounce = self.bundle.lm, self._pronounce
             return WordBeamDecoder(decoding, tokenizer.tokens, self._tree, lm, pronounce, True, second, self._memory)
+        if tokenizer.tokens == TOKENS:
+            raise ModelError(
+                f"model folder {self.bundle.path} has no {LEXICON_FILE}, without which its phonemes are no words: "
+                "make one with `asr lexicon build` and put it there"
+            )
         return TokenReader(BeamDecoder(decoding, tokenizer, self.bundle.lm if decoding.alpha else None), tokenizer)
 
-    def _pronounce(self, word: str) -> list[tuple[str, ...]]:
-        """The sounds of a word, in each of its ways."""
-        assert self._pronouncer is not None
-        tokens = self.bundle.tokenizer.tokens
-        return [tuple(tokens[sound] for sound in said) for said in self._pronouncer.pronounce(word)[0]]
+    def learn(self, hot_words: Iterable[HotWord]) -> None:
+        """Find out how hot words are said, so that a stream that is to expect them begins without delay.
+
+        A word that nobody knows takes two milliseconds. Words that cannot be said are left for the stream to refuse.
+        """
+        if self._pronouncer is not None:
+            for word in dict.fromkeys(word for hot in hot_words for word in spoken_words(hot.phrase)):
+                with contextlib.suppress(DataError):
+                    self._pronounce(word)
+
+    @functools.cached_property
+    def _pronounce(self) -> Callable[[str], tuple[tuple[str, ...], ...]]:
+        """A function that gives the sounds of a word, in each of its ways. It remembers what it was asked lately."""
+        pronouncer, tokens = self._pronouncer, self.bundle.tokenizer.tokens
+        assert pronouncer is not None
+
+        @functools.lru_cache(_PRONOUNCED)
+        def pronounce(word: str) -> tuple[tuple[str, ...], ...]:
+            return tuple(tuple(tokens[sound] for sound in said) for said in pronouncer.pronounce(word)[0])
+
+        return pronounce
 
     def transcribe(
         self,
-        source: str | Path | BinaryIO,
+        source: str | Path | BinaryIO | np.ndarray,
         rules: Sequence[EndpointRule] = DEFAULT_RULES,
         decoding: DecoderOptions | None = None,
         hot_words: Iterable[HotWord | str] = (),
         written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
+        sample_rate: float = 16_000,
     ) -> Transcript:
-        """Transcribe a file, or an open binary file, of any kind that `asr.audio.audio_file` reads.
+        """Transcribe a file, or an open binary file, of any kind that `asr.audio.audio_file` reads, or samples.
+
+        Args:
+            source: samples are ``(n,)`` or ``(n, channels)``, of any kind that `Stream.accept` takes.
+            rules, decoding, hot_words, written, replacements: see `stream`.
+            sample_rate: of samples, in Hz; a file says its own.
 
         Raises AudioError for a file that is damaged; `transcribe_events` gives what was recognised before.
         """
         finals: list[Final] = []
         duration_s = 0.0
+        if isinstance(source, np.ndarray):
+            channels = source.shape[1] if source.ndim == 2 else 1
+            stream = self.stream(
+                sample_rate, "s16le", channels, rules, decoding, hot_words, written, replacements, partials=False
+            )
+            found = [
+                event
+                for begin in range(0, len(source), _PART)
+                for event in stream.accept(source[begin : begin + _PART])
+            ]
+            finals = [event for event in (*found, *stream.finish()) if isinstance(event, Final)]
+            return Transcript(tuple(finals), stream.position_s)
         events = self.transcribe_events(source, rules, decoding, hot_words, None, written, replacements, partials=False)
         for event, read_s in events:
             duration_s = read_s
@@ -258,6 +310,7 @@ class Recognizer:
         seconds read so far and the file's stated length, if it states one. When the file turns out to
         be damaged, the events of what could be decoded come first and then AudioError is raised.
         """
+        check_source(source)
         with AudioFile(source) as audio:
             stream = self.stream(
                 audio.sample_rate_hz,

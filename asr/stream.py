@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from asr.arguments import check_chunk, list_of
 from asr.audio.pcm import Encoding, Pcm, PcmDecoder
 from asr.audio.resample import StreamResampler
 from asr.bundle import Bundle
@@ -134,7 +135,8 @@ class Stream:
         A plain string has the default boost. Raises ConfigError that names a phrase which cannot be
         written with the model's alphabet, or if the stream decodes greedily, which leaves no choice.
         """
-        chosen = tuple(HotWord(hot) if isinstance(hot, str) else hot for hot in hot_words)
+        given = list_of((HotWord, str), hot_words, "hot_words", '"quandary", HotWord("new york", 6.0)')
+        chosen = tuple(HotWord(hot) if isinstance(hot, str) else hot for hot in given)
         decoder = self._decoder.decoder if isinstance(self._decoder, TokenReader) else self._decoder
         if isinstance(decoder, BeamDecoder | WordBeamDecoder):
             decoder.set_hot_words(chosen)
@@ -158,6 +160,7 @@ class Stream:
         """Queue a chunk without recognising it: `Recognizer.advance` does, for many streams at once."""
         if self._finished:
             raise StreamError("the stream is finished: open a new one")
+        check_chunk(pcm)
         samples = self._resampler.accept(self._pcm.accept(pcm))
         self._samples += len(samples)
         self._fbank.push(samples)

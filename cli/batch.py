@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from asr.cli.one_file import Outcome, Transcriber, Wish
-from asr.cli.places import STDIN, Place
+from asr.cli.places import Place
 from asr.cli.progress import BatchProgress, file_progress
 from asr.cli.results import is_done, source_size, write_result
 from asr.cli.worker_pool import WorkerPool
@@ -113,12 +113,12 @@ def _outcomes(wish: Wish, todo: Sequence[Place], workers: Workers) -> Generator[
     """Each file's outcome, in any order."""
     if not todo:
         return  # no model for nothing
-    from_pipe = any(place.source == STDIN for place in todo)
-    if workers.ray is None and (min(workers.jobs or _usable_cores(), len(todo)) == 1 or from_pipe):
+    from_pipe = next((place.name for place in todo if place.is_pipe), None)
+    if workers.ray is None and (min(workers.jobs or _usable_cores(), len(todo)) == 1 or from_pipe is not None):
         yield from _outcomes_here(wish, todo)
         return
-    if from_pipe:
-        raise ConfigError(f"--ray: other machines cannot read {STDIN}: name files")
+    if from_pipe is not None:
+        raise ConfigError(f"--ray: other machines cannot read {from_pipe}: name files")
     # The largest first: at the end no process is left with a long one while the others have none.
     sizes = {place: source_size(place.source) for place in todo}
     todo = sorted(todo, key=lambda place: -sizes[place])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cli.before_work import refuse_unwritable
 from asr.cli.corpora import add_corpus_arguments
 from asr.cli.recognition import add_beam_argument
 
@@ -43,7 +44,10 @@ def run(options: argparse.Namespace) -> int:
     from asr.evaluate import Score, evaluate
     from asr.search.decoder import with_beam
     from asr.train.corpus import SampleCache, read_corpus
+    from asr.train.corpus_names import named_corpora
 
+    if options.output is not None:
+        refuse_unwritable(options.output)
     recognizer = asr.load(options.model, options.precision)
     decoding = with_beam(recognizer.bundle.decoding, options.beam)
     if options.no_lm:
@@ -51,19 +55,17 @@ def run(options: argparse.Namespace) -> int:
     recognizer.warm_up()  # before the clock runs
     scores: dict[str, Score] = {}
     rows: list[str] = []
-    for path in options.corpora:
+    for name, path in named_corpora(options.corpora).items():
         utterances = read_corpus(path)
         cache = SampleCache(path, utterances, recognizer.sample_rate_hz, options.cache)
         score = Score()
         results = evaluate(recognizer, [(u.id, u.text) for u in utterances], cache.__getitem__, decoding)
-        for one in tqdm(results, desc=path.stem, total=len(utterances), disable=not sys.stderr.isatty(), leave=False):
+        for one in tqdm(results, desc=name, total=len(utterances), disable=not sys.stderr.isatty(), leave=False):
             score = score.add(one)
             rows.append(
-                json.dumps(
-                    {"corpus": path.stem, "id": one.id, "reference": one.reference, "hypothesis": one.hypothesis}
-                )
+                json.dumps({"corpus": name, "id": one.id, "reference": one.reference, "hypothesis": one.hypothesis})
             )
-        scores[path.stem] = score
+        scores[name] = score
     print(table(scores))
     if options.output is not None:
         options.output.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
@@ -83,11 +85,14 @@ def table(scores: Mapping[str, Score]) -> str:
             total.audio_s + score.audio_s,
             total.cpu_s + score.cpu_s,
         )
-    lines = [f"{'corpus':<26}{'utts':>6}{'words':>8}{'WER %':>8}{'CER %':>8}{'ins':>6}{'del':>6}{'sub':>6}{'RTF':>8}"]
+    width = max([26, *(len(name) + 1 for name in scores)])
+    lines = [
+        f"{'corpus':<{width}}{'utts':>6}{'words':>8}{'WER %':>8}{'CER %':>8}{'ins':>6}{'del':>6}{'sub':>6}{'RTF':>8}"
+    ]
     for name, s in [*scores.items(), *([("all", total)] if len(scores) > 1 else [])]:
         w = s.words
         lines.append(
-            f"{name:<26}{s.utterances:>6}{w.length:>8}{100 * w.rate:>8.2f}{100 * s.characters.rate:>8.2f}"
+            f"{name:<{width}}{s.utterances:>6}{w.length:>8}{100 * w.rate:>8.2f}{100 * s.characters.rate:>8.2f}"
             f"{w.insertions:>6}{w.deletions:>6}{w.substitutions:>6}{s.real_time_factor:>8.4f}"
         )
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from asr.cli.before_work import need_packages, refuse_unwritable
 from asr.cli.timed_report import timed_report
 
 
@@ -63,6 +64,8 @@ def add_arguments(commands: Any) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, measure and write a model."""
+    need_packages("torch")
+    refuse_unwritable(options.output)
     from dataclasses import replace
 
     from asr.errors import ConfigError
@@ -127,7 +130,8 @@ def run_build(options: argparse.Namespace) -> int:
 
 
 def run_say(options: argparse.Namespace) -> int:
-    """Print a line for each pronunciation, which a lexicon file can hold."""
+    """Print a line for each pronunciation, which a lexicon file can hold; return 1 if a word has none."""
+    from asr.errors import DataError
     from asr.lexicon.g2p import GraphemeToPhoneme
     from asr.lexicon.lexicon import Lexicon, read_lexicon
     from asr.lexicon.phonemes import decode_phonemes
@@ -136,8 +140,14 @@ def run_say(options: argparse.Namespace) -> int:
     path = options.lexicon
     lexicon = Lexicon.load(path) if path.suffix == ".safetensors" else read_lexicon(path)
     pronouncer = Pronouncer([lexicon], GraphemeToPhoneme.load(options.g2p) if options.g2p else None)
+    failed = False
     for word in options.word:
-        pronunciations, source = pronouncer.pronounce(word.lower())
+        try:
+            pronunciations, source = pronouncer.pronounce(word.lower())
+        except DataError as error:
+            print(f"asr: {error}", file=sys.stderr)
+            failed = True
+            continue
         for said in pronunciations:
             print(f"{word.lower()}  {decode_phonemes(said)}  # {source}")
-    return 0
+    return int(failed)

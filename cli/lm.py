@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from asr.cli.before_work import need_packages, refuse_unwritable
 from asr.cli.timed_report import timed_report
 
 
@@ -53,7 +54,7 @@ def add_arguments(commands: Any) -> None:
         help="train a recurrent language model",
         description="Train the recurrent model that the search asks beside the n-grams, on running text. Put the "
         "result into a model folder as second_lm.safetensors, then run `asr tune` on that folder. Interrupt it at any "
-        "time: the same command goes on.",
+        "time: the same command goes on. Once it is done, the same command trains anew and replaces the result.",
     )
     train.add_argument("output", type=Path, metavar="OUT", help="file to write, e.g. second_lm.safetensors")
     train.add_argument(
@@ -95,6 +96,9 @@ def run_build(options: argparse.Namespace) -> int:
 
     if bool(options.text) == (options.arpa is not None):
         raise ConfigError("give either text files or --arpa FILE")
+    refuse_unwritable(options.output)
+    if options.write_arpa is not None:
+        refuse_unwritable(options.write_arpa)
     settings = BuildOptions(
         options.order, options.words, options.least_count, options.megabytes, options.hold_out, options.vocabulary
     )
@@ -115,6 +119,7 @@ def run_build(options: argparse.Namespace) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train a recurrent model and write it."""
+    need_packages("torch")
     from asr import heap
     from asr.errors import ConfigError
     from asr.lm.build import read_vocabulary
@@ -123,6 +128,7 @@ def run_train(options: argparse.Namespace) -> int:
 
     if bool(options.vocabulary) == bool(options.start):
         raise ConfigError("give either --vocabulary FILE or --start MODEL")
+    refuse_unwritable(options.output)
     start = SecondLm.load(options.start) if options.start else None
     words = start.words if start else read_vocabulary(options.vocabulary)
     rate = options.learning_rate or SecondLmOptions.learning_rate / (2 if start else 1)

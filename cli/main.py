@@ -48,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`asr … | head`): say nothing, as other tools do.
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.filename is None:  # nothing that a person named
+            raise
+        print(f"asr: cannot use {error.filename}: {error.strerror}. Check the name and your rights", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

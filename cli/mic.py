@@ -47,7 +47,7 @@ def add_arguments(commands: Any) -> None:
         metavar="FILE",
         help="also add each utterance to a file as soon as it is over: NAME.txt, .srt, .vtt or .jsonl",
     )
-    command.add_argument("--save", type=Path, metavar="WAV", help="also keep what was heard")
+    command.add_argument("--save", type=Path, metavar="WAV", help="also keep what was heard, in a new file")
     command.add_argument("--server", metavar="URL", help="let a server recognise, as ws://HOST:2700, and load no model")
     command.add_argument("--token", help="for the server (default: the variable ASR_TOKEN, if it is set)")
     add_recognition_arguments(command)
@@ -60,6 +60,10 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         sys.stdout.write(device_table(find_devices()))
         return 0
+    if options.save is not None and options.output is not None and _same_place(options.save, options.output):
+        raise ConfigError(
+            f"--save and --output are both {options.save}: name two files, one for sound and one for text"
+        )
     make_stream = _stream_maker(options)
     device = int(options.device) if (options.device or "").isdecimal() else options.device
     with quiet_libraries():
@@ -71,8 +75,8 @@ def _listen(options: argparse.Namespace, capture: Capture, make_stream: Callable
     failure: AudioError | None = None
     with (
         closing(TextOutput(options.events, status)) as shown,
+        closing(KeptSound(options.save, capture.sample_rate_hz, shown.tell)) as sound,  # first: it may be refused
         closing(KeptText(options.output, shown.tell)) as notes,
-        closing(KeptSound(options.save, capture.sample_rate_hz, shown.tell)) as sound,
         capture,  # from here on nothing that is said is lost, though the model is not loaded yet
         _until_interrupted(capture),
     ):
@@ -216,6 +220,10 @@ def _until_interrupted(capture: Capture) -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    return os.path.normcase(one.resolve()) == os.path.normcase(other.resolve())
 
 
 def _can_write(characters: str) -> bool:

@@ -107,17 +107,26 @@ class KeptText:
 
 
 class KeptSound:
-    """Chunks to a WAV file, if one is wanted, at most as long as such a file can be. What goes wrong is told once."""
+    """Chunks to a new WAV file, if one is wanted, at most as long as such a file can be. What goes wrong is told once.
+
+    A recording that is there is never touched, and a file that got no sound is not left behind.
+    """
 
     def __init__(self, path: Path | None, sample_rate_hz: int, tell: Callable[[str], None]) -> None:
-        """Raises ConfigError if the file cannot be written."""
+        """Raises ConfigError if the file cannot be written, or is there already."""
         self.failed = False  # whether sound is missing in the file
         self._path, self._tell = path, tell
         self._wav: wave.Wave_write | None = None
+        self._heard = False
         if path is None:
             return
+        # Devices and pipes are there already, and have nothing to lose.
+        self._is_new = path.is_file() or not path.exists()
         try:
-            self._file = path.open("wb")
+            self._file = path.open("xb" if self._is_new else "wb")
+        except FileExistsError as error:
+            message = f"{path} is there already: name another file for --save, or move that one away"
+            raise ConfigError(message) from error
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from error
         self._wav = wave.open(self._file, "wb")  # noqa: SIM115 (closed in close)
@@ -128,12 +137,15 @@ class KeptSound:
     def write(self, chunk: bytes) -> None:
         """Add a chunk."""
         if self._wav is not None and not self.failed and chunk:
+            self._heard = True
             self._attempt(self._wav, lambda wav: wav.writeframes(chunk))
 
     def close(self) -> None:
         if self._wav is not None:
             self._attempt(self._wav, wave.Wave_write.close)
             self._file.close()
+            if self._is_new and not self._heard and self._path is not None:
+                self._path.unlink(missing_ok=True)
 
     def _attempt(self, wav: wave.Wave_write, do: Callable[[wave.Wave_write], None]) -> None:
         try:

@@ -35,6 +35,11 @@ class Place:
         """What people call the file."""
         return "<stdin>" if self.source == STDIN else self.source
 
+    @property
+    def is_pipe(self) -> bool:
+        """Whether the file can be read once, and in this process only: standard input, or a named pipe."""
+        return self.source == STDIN or (not is_url(self.source) and Path(self.source).is_fifo())
+
 
 def find_places(sources: list[str], output: Path | str, suffix: str, recursive: bool) -> tuple[list[Place], list[str]]:
     """Places for all files, those of a folder in the order of their names; and why some folders could not be read.

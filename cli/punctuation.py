@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cli.before_work import need_packages, refuse_unwritable
 from asr.cli.timed_report import timed_report
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def add_arguments(commands: Any) -> None:
         "train",
         help="train a model",
         description="Train on text with punctuation and capitals. Put the result into a model folder as "
-        "punctuation.safetensors. Interrupt it at any time: the same command goes on.",
+        "punctuation.safetensors. Interrupt it at any time: the same command goes on. Once it is done, the same "
+        "command trains anew and replaces the result.",
     )
     train.add_argument("output", type=Path, metavar="OUT", help="file to write, e.g. punctuation.safetensors")
     train.add_argument(
@@ -83,6 +85,8 @@ def add_arguments(commands: Any) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train a model and write it."""
+    need_packages("torch")
+    refuse_unwritable(options.output)
     from asr import heap
     from asr.errors import ConfigError
     from asr.lm import LanguageModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from asr.cli.places import STDIN, Place
+from asr.cli.places import Place
 from asr.cli.urls import is_url, modified_s, size_of, write_url
 from asr.cli.whole_file import write_whole
 
@@ -15,7 +15,7 @@ _EARLY_S = 86_400.0  # a result that says it is from before 1970's second day is
 
 def is_done(place: Place) -> bool:
     """Whether a result is there and not older than what it was made from, as far as their stores know the times."""
-    if place.source == STDIN:
+    if place.is_pipe:
         return False
     there, made_s = _changed_s(place.target)
     if not there or (made_s is not None and made_s < _EARLY_S):
@@ -41,7 +41,7 @@ def write_result(place: Place, text: str, beginning: bool) -> None:
         write_url(_of_a_beginning(place.target) if beginning else place.target, text)
         return
     dated_s = None
-    if beginning and place.source != STDIN:
+    if beginning and not place.is_pipe:
         _, changed_s = _changed_s(place.source)
         dated_s = changed_s - _BEFORE_S if changed_s is not None else 0.0
     write_whole(place.target, text, dated_s)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from asr.cli.before_work import need_packages, refuse_unwritable
 
 from asr.errors import ConfigError
 
@@ -49,8 +50,7 @@ def add_arguments(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train until the configured number of steps is done."""
-    if missing := [name for name in ("torch", "tomli_w") if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"training needs {' and '.join(missing)}: pip install 'asr-stream[train]'")
+    need_packages("torch", "tomli_w")
     if sys.platform == "linux" and not any(key in os.environ for key in _MALLOC):
         # The allocator reads its settings at start-up only.
         os.execve(sys.executable, [sys.executable, "-m", "asr.cli", *sys.argv[1:]], {**os.environ, **_MALLOC})
@@ -58,7 +58,13 @@ def run(options: argparse.Namespace) -> int:
 
     from asr.train.config import load_config
 
-    load_config(options.config)  # errors show here, once, and not in every process
+    # Errors show here, once, and not in every process.
+    load_config(options.config)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch finds no GPU here; use --device cpu, or install torch with CUDA")
+    output = _output(options)
+    output.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(output / "log.jsonl")
     if options.processes == 1:
         _train(options)
         return 0
@@ -96,8 +102,13 @@ def _train(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     config = load_config(options.config)
-    base = options.config.resolve().parent
-    train(config, base, options.output or base / "runs" / options.config.stem, options.device)
+    train(config, options.config.resolve().parent, _output(options), options.device)
+
+
+def _output(options: argparse.Namespace) -> Path:
+    """The run's folder."""
+    beside: Path = options.config.resolve().parent / "runs" / options.config.stem
+    return options.output or beside
 
 
 def _free_port() -> int:

@@ -80,6 +80,8 @@ def _refuse_useless(options: argparse.Namespace) -> None:
         given["--ray"] = options.ray is not None
         for name in (name for name, is_given in given.items() if is_given):
             raise ConfigError(f"{name} is for results in a folder: say where with --output DIR")
+        if len(options.files) > 1 and options.format != "txt":  # one after the other they are no file of that kind
+            raise ConfigError(f"several files as {options.format} need a file each: say where with --output DIR")
     if options.jobs is not None and options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: at least 1")
 

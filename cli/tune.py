@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
+from asr.cli.before_work import need_packages
 from asr.cli.corpora import add_corpus_arguments
 
 
@@ -19,7 +19,7 @@ def add_arguments(commands: Any) -> None:
         description="Find the language-model weights with the fewest word errors, then fit the words' confidences, "
         "and write both into the model's model.toml. Use speech that the model was not trained on.",
     )
-    command.add_argument("model", type=Path, metavar="MODEL", help="model folder with lm.safetensors in it")
+    command.add_argument("model", metavar="MODEL", help="model folder with lm.safetensors in it")
     add_corpus_arguments(command)
     command.add_argument("--beam", type=int, metavar="N", help="hypotheses kept per step (default: tuned too)")
     command.add_argument(
@@ -36,10 +36,16 @@ def run(options: argparse.Namespace) -> int:
     import asr
     from asr.bundle import update_bundle
     from asr.errors import ConfigError
+    from asr.recognizer import SHIPPED
     from asr.train.corpus import SampleCache, read_corpus
     from asr.tune import Emission, choose_beam, fit_confidence, judge_words, reliability, try_beams, tune_weights
 
     recognizer = asr.load(options.model)
+    if not options.dry_run:
+        need_packages("tomli_w")
+        if options.model == SHIPPED:
+            folder = recognizer.bundle.path
+            raise ConfigError(f"{SHIPPED} comes with asr and stays as it is: tune a copy of {folder}, or add --dry-run")
     if recognizer.bundle.lm is None:
         raise ConfigError(f"{options.model} has no lm.safetensors: make one with `asr lm build` and put it there")
     emissions: list[Emission] = []
@@ -86,5 +92,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"{int(row.confidence * 10) / 10:>10.1f} {row.words:>7} {row.confidence:>6.3f} {row.right:>7.3f}")
     print(f"mean gap {gap:.3f}")
     if not options.dry_run:
-        update_bundle(options.model, {"decoding": asdict(best), "confidence": asdict(calibration)})
+        update_bundle(recognizer.bundle.path, {"decoding": asdict(best), "confidence": asdict(calibration)})
     return 0

@@ -73,6 +73,7 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     except ModuleNotFoundError as error:
         raise ConfigError(f"{url}: reading addresses needs fsspec: pip install 'asr-stream[urls]'") from error
     scheme, options = scheme_of(url), dict[str, Any]()
+    url = f"{scheme}{url[len(scheme) :]}"  # fsspec knows schemes in small letters only
     try:
         if is_web(url):
             import aiohttp

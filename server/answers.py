@@ -1,10 +1,10 @@
-"""What is answered to those who ask with GET and want no WebSocket: health, metrics, the page, the list of models."""
+"""What is answered to those who want no WebSocket and send no file: health, metrics, the page, the list of models."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -21,13 +21,24 @@ from .scheduler import Scheduler
 
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
+_READ = ("GET", "HEAD")
+_FOR_MACHINES = {"/healthz", "/readyz", "/metrics"}
 
 
 class Answers:
     """One server's. All of it is in memory, so that an answer waits for nothing."""
 
-    def __init__(self, options: ServerOptions, scheduler: Scheduler, places: Places, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        scheduler: Scheduler,
+        places: Places,
+        heartbeat: Heartbeat,
+        is_spoken: Callable[[str], bool],
+    ) -> None:
+        """``is_spoken``: whether WebSockets are spoken at a path."""
         self._options = options
+        self._is_spoken = is_spoken
         self._scheduler = scheduler
         self._places = places
         self._heartbeat = heartbeat
@@ -54,8 +65,36 @@ class Answers:
         if path == MODELS or path.startswith(f"{MODELS}/"):
             return self._models(request, path)
         if path == TRANSCRIPTIONS:
-            return _failed(HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes POST alone"))
+            return _not_allowed(("POST",), f"{path} takes POST alone")
+        if self._is_spoken(path):
+            hint = "connect with ws:// or wss://, and let proxies pass the header Upgrade on"
+            wanted = {"Upgrade": "websocket", "Connection": "Upgrade, close"}
+            return _text(HTTPStatus.UPGRADE_REQUIRED, f"this path speaks WebSockets: {hint}\n", wanted)
         return _text(HTTPStatus.NOT_FOUND, "nothing is served here: see / and /healthz\n")
+
+    def other(self, method: str, request: Request, ready: bool) -> Response:
+        """The answer to a method other than GET. The body of one to HEAD is that of GET, and must not be sent."""
+        path = urlsplit(request.path).path
+        if method == "HEAD":
+            return self.get(request, ready)
+        taken = self._methods(path)
+        if not taken:
+            message = f"nothing takes {method} at {path}: POST {TRANSCRIPTIONS} does"
+            return _failed(HttpError(HTTPStatus.NOT_FOUND, "not_found", message))
+        if method == "OPTIONS":
+            return _text(HTTPStatus.OK, "", {"Allow": ", ".join((*taken, "OPTIONS"))})
+        if self._is_spoken(path) and path not in self._pages:
+            hint = f"this path speaks WebSockets: to transcribe a whole file, POST it to {TRANSCRIPTIONS}"
+        else:
+            hint = f"{path} takes {' and '.join(taken)} alone"
+        return _not_allowed(taken, hint)
+
+    def _methods(self, path: str) -> tuple[str, ...]:
+        """Those that a path takes, besides OPTIONS; none if nothing is served there."""
+        if path == TRANSCRIPTIONS:
+            return ("POST",)
+        is_model = path == MODELS or path.startswith(f"{MODELS}/")
+        return _READ if path in _FOR_MACHINES or path in self._pages or is_model or self._is_spoken(path) else ()
 
     def _models(self, request: Request, path: str) -> Response:
         try:
@@ -87,14 +126,19 @@ def admit(options: ServerOptions, authorization: str, target: str, origins: list
         raise HttpError(HTTPStatus.FORBIDDEN, "forbidden", FOREIGN)
 
 
-def _text(status: HTTPStatus, text: str) -> Response:
-    return _response(status, _TEXT, text.encode())
+def _text(status: HTTPStatus, text: str, more: Mapping[str, str] | None = None) -> Response:
+    return _response(status, _TEXT, text.encode(), more)
 
 
-def _failed(error: HttpError) -> Response:
-    return _response(error.status, _JSON, error.body)
+def _failed(error: HttpError, more: Mapping[str, str] | None = None) -> Response:
+    return _response(error.status, _JSON, error.body, more)
+
+
+def _not_allowed(taken: tuple[str, ...], message: str) -> Response:
+    error = HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    return _failed(error, {"Allow": ", ".join((*taken, "OPTIONS"))})
 
 
 def _response(status: HTTPStatus, content_type: str, body: bytes, more: Mapping[str, str] | None = None) -> Response:
-    headers = {**(more or {}), "Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"}
+    headers = {"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close", **(more or {})}
     return Response(status, status.phrase, Headers(headers), body)

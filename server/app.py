@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from asr.errors import ConfigError
@@ -71,7 +72,7 @@ class App:
         self._sockets: weakref.WeakSet[Front | HttpConnection] = weakref.WeakSet()
         self._stop = asyncio.Event()
         self._heartbeat = Heartbeat()
-        self._answers = Answers(options, self._scheduler, self._places, self._heartbeat)
+        self._answers = Answers(options, self._scheduler, self._places, self._heartbeat, _is_spoken)
         self._wyoming: Listener | None = None
         if options.wyoming is not None:
             self._wyoming = Listener(parse_address(options.wyoming), self._handle_wyoming, options.reuse_port)
@@ -153,7 +154,7 @@ class App:
         path = urlsplit(request.path).path
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return self._answers.get(request, ready=not self._stop.is_set() and self._places.able)
-        if path not in CODECS and listened_to(path) is None:
+        if not _is_spoken(path):
             paths = ", ".join(CODECS)
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
         if path != CALLS and not self._is_known(request):
@@ -226,18 +227,22 @@ class App:
 
     async def _serve_http(self, http: HttpConnection) -> None:
         """Answer a request that websockets does not know. Raises HttpError."""
-        path = urlsplit(http.target).path
-        if path != TRANSCRIPTIONS:
-            message = f"nothing takes {http.method} at {path}: POST {TRANSCRIPTIONS} does"
-            raise HttpError(HTTPStatus.NOT_FOUND, "not_found", message)
-        if http.method != "POST":
-            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes POST alone")
+        if http.method != "POST" or urlsplit(http.target).path != TRANSCRIPTIONS:
+            request = Request(http.target, Headers({"Authorization": http.header("authorization")}))
+            ready = not self._stop.is_set() and self._places.able
+            http.answer(self._answers.other(http.method, request, ready))
+            return
         admit(self._options, http.header("authorization"), http.target, http.headers("origin"), http.headers("host"))
         if (full := self._full(http.address)) is not None:
             raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "server_busy", f"{full}: try later")
         transcribing = Transcribing(http, self._scheduler, self._options)
         with self._places.taken(transcribing, http.address):
             await transcribing.run()
+
+
+def _is_spoken(path: str) -> bool:
+    """Whether WebSockets are spoken at a path."""
+    return path in CODECS or listened_to(path) is not None
 
 
 def _codec(request: Request) -> Codec:

@@ -29,9 +29,6 @@ class ProtocolError(AsrError):
         self.code = code
 
 
-_WAV_HEADER_BYTES = 44
-
-
 def parse_object(message: str | bytes, name: str = "a text message") -> dict[str, Any]:
     """What a client has sent as JSON. Raises ProtocolError, which calls it ``name``, if it is no JSON object."""
     try:
@@ -45,10 +42,12 @@ def parse_object(message: str | bytes, name: str = "a text message") -> dict[str
     return request
 
 
-def without_wav_header(data: bytes) -> bytes:
-    """A stream's first audio without the header of the file that some clients send as it is."""
-    is_wav = data.startswith(b"RIFF") and data[8:12] == b"WAVE"
-    return data[_WAV_HEADER_BYTES:] if is_wav else data
+LEAST_PAUSE_S = 0.2  # shorter ones are within words: what is said would be cut to pieces
+
+
+def pause_rule(silence_s: float) -> EndpointRule:
+    """The rule that ends utterances after so much silence, or after `LEAST_PAUSE_S` if a client asks for less."""
+    return EndpointRule("silence", speech=True, silence_s=max(silence_s, LEAST_PAUSE_S))
 
 
 @dataclass(frozen=True)

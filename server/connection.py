@@ -15,8 +15,22 @@ from websockets.exceptions import ConnectionClosed
 
 from asr.errors import AsrError
 from asr.events import Final
+from asr.search.hotwords import HotWord
 
-from .codec import Audio, Codec, Command, End, Outcome, ProtocolError, Reply, Say, Settings
+from .codec import (
+    Audio,
+    Codec,
+    Command,
+    End,
+    Outcome,
+    ProtocolError,
+    Reply,
+    Say,
+    SetHotWords,
+    Settings,
+)
+from .hot_words import check_hot_words
+from .listener import ByteSocket
 from .logs import log_event
 from .options import ServerOptions
 from .outbox import Outbox
@@ -72,6 +86,7 @@ class Connection:
         self._jobs: dict[int, Job] = {}  # by lane
         self._unended = 0  # jobs that are told to end and have not
         self._settings = Settings()
+        self._learned: tuple[HotWord, ...] = ()  # hot words of which the sounds are known
         self._queued = 0  # commands that are submitted and not done
         self._queued_s = 0.0  # of audio in them
         self._room = asyncio.Event()
@@ -105,7 +120,10 @@ class Connection:
             with suppress(ConnectionClosed, TimeoutError):
                 await asyncio.wait_for(sender, self._options.drain_s)
             code, reason = self._close
+            dropping = None if isinstance(self._socket, ByteSocket) else asyncio.create_task(self._drop())
             await self._socket.close(code, reason)
+            if dropping is not None:
+                dropping.cancel()
             self._log_end()
             # Nothing may wait for the collector of cycles: a stream's memory goes with its connection.
             self._jobs.clear()
@@ -137,10 +155,13 @@ class Connection:
                 self._heard_at = self._loop.time()
                 commands = self._codec.receive(message)
                 del message  # it may be large, and what it asks for may take a while
+                await self._learn(self._codec.settings.hot_words)
                 for command in commands:
                     if isinstance(command, Say):
                         self._put(command.replies)
                         continue
+                    if isinstance(command, SetHotWords):
+                        await self._learn(command.hot_words)
                     await self._make_room()
                     if self._over.is_set() or self._ending:
                         return
@@ -152,6 +173,21 @@ class Connection:
                 self._over.set()
         except Exception as error:
             self.give_up(error)
+
+    async def _learn(self, hot_words: tuple[HotWord, ...]) -> None:
+        """Find out how hot words are said, away from the event loop, which others wait for. Raises ProtocolError."""
+        if hot_words is self._learned:
+            return
+        self._learned = hot_words
+        check_hot_words(hot_words)
+        if hot_words:
+            await asyncio.to_thread(self._scheduler.recognizer.learn, hot_words)
+
+    async def _drop(self) -> None:
+        """Read what still comes: a client that only sends would not see that the connection is closed."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self._socket.recv()
 
     def _check_idle(self) -> None:
         """One timer a connection, set again as seldom as can be: messages only note when they came."""

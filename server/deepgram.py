@@ -5,6 +5,7 @@
     binary audio                                       {"type": "Results", "is_final": …, "speech_final": …, …}
     {"type": "Finalize"}                               a final result with "from_finalize": true
     {"type": "KeepAlive"}                              nothing
+                                                       {"type": "UtteranceEnd", …}, if utterance_end_ms asks for it
     {"type": "CloseStream"}                            the last results and {"type": "Metadata", …}; then the connection
                                                        is closed
 
@@ -16,6 +17,7 @@ others (model, language and so on) are accepted and change nothing.
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,9 +31,24 @@ from asr.search.hotwords import DEFAULT_BOOST, HotWord
 from asr.written.form import WrittenForm
 from asr.written.replacements import Replacement, make_replacements
 
-from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, Settings, parse_object, without_wav_header
+from .codec import (
+    LEAST_PAUSE_S,
+    Audio,
+    Command,
+    End,
+    Flush,
+    Outcome,
+    ProtocolError,
+    Reply,
+    Settings,
+    parse_object,
+    pause_rule,
+)
+from .stream_head import StreamHead
+from .utterance_end import UtteranceEnds
 
 _ENCODINGS: dict[str, Encoding] = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
+_SOUND = {"sample_rate": "sample_rate_hz", "encoding": "encoding", "channels": "channels"}  # and names in `Settings`
 _MODEL = {"name": "asr", "version": "1", "arch": "lstm-ctc"}
 
 
@@ -43,9 +60,10 @@ class DeepgramCodec:
         self._id = str(uuid.uuid4())
         self._interim = self._flag("interim_results")
         self._announce = self._flag("vad_events")
-        self._utterance_ends = "utterance_end_ms" in query
+        self._utterance_ends = self._read_utterance_ends()
         self._speaking = False
-        self._first = True
+        self._head = StreamHead()
+        self._named = {name for key, name in _SOUND.items() if key in query}
         encoding = self._text("encoding", "linear16")
         if encoding not in _ENCODINGS:
             raise ProtocolError("bad_config", f"encoding {encoding} is not served: use {', '.join(_ENCODINGS)}")
@@ -65,26 +83,29 @@ class DeepgramCodec:
 
     @property
     def settings(self) -> Settings:
-        return self._settings
+        return self._head.fit(self._settings)
 
     def opened(self) -> list[Reply]:
         return []
 
     def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
-            if self._first:
-                message = without_wav_header(message)
-            self._first = False
-            # An empty message is how older clients end the stream.
-            return (Audio(message),) if message else (End(),)
+            if not message:  # how older clients end the stream
+                return (*self._rest(), End())
+            data = self._head.take(message, self._settings, self._named)
+            return (Audio(data),) if data else ()
         kind = parse_object(message).get("type")
         if kind == "KeepAlive":
             return ()
         if kind == "Finalize":
-            return (Flush(),)
+            return (*self._rest(), Flush())
         if kind == "CloseStream":
-            return (End(),)
+            return (*self._rest(), End())
         raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected KeepAlive, Finalize or CloseStream")
+
+    def _rest(self) -> tuple[Audio, ...]:
+        data = self._head.rest()
+        return (Audio(data),) if data else ()
 
     def reply(self, outcome: Outcome) -> list[Reply]:
         replies = [reply for event in outcome.events for reply in self._event(event)]
@@ -94,12 +115,13 @@ class DeepgramCodec:
             # Whoever waits for the answer gets one, though there was nothing to finish.
             empty = Final("", (), "flush")
             replies.append(_dump(self._results(empty, True, outcome.position_s)))
+        replies += self._utterance_end(self._utterance_ends.reach(outcome.position_s))
         if isinstance(outcome.command, End):
             replies.append(_dump(self._metadata(outcome.position_s)))
         return replies
 
     def _event(self, event: Event) -> list[Reply]:
-        replies = []
+        replies = self._utterance_end(self._utterance_ends.hear(event))
         if not self._speaking and self._announce and event.words:
             start = {"type": "SpeechStarted", "channel": [0], "timestamp": event.words[0].start_s}
             replies.append(_dump(start))
@@ -109,9 +131,12 @@ class DeepgramCodec:
                 replies.append(_dump(self._results(event, False, 0.0), replaceable=True))
             return replies
         replies.append(_dump(self._results(event, True, 0.0)))
-        if self._utterance_ends and event.reason == "silence" and event.words:
-            replies.append(_dump({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": event.words[-1].end_s}))
         return replies
+
+    def _utterance_end(self, last_word_end_s: float | None) -> list[Reply]:
+        if last_word_end_s is None:
+            return []
+        return [_dump({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last_word_end_s})]
 
     def _results(self, event: Event, final: bool, position_s: float) -> dict[str, Any]:
         start_s = event.words[0].start_s if event.words else position_s
@@ -159,14 +184,31 @@ class DeepgramCodec:
             raise ProtocolError("bad_config", f"{key} must be a number from {least} to {most}")
         return value
 
+    def _read_utterance_ends(self) -> UtteranceEnds:
+        if "utterance_end_ms" not in self._query:
+            return UtteranceEnds(math.inf)
+        try:
+            wait_ms = float(self._text("utterance_end_ms", ""))
+        except ValueError:
+            wait_ms = 0.0
+        if not 0 < wait_ms < math.inf:
+            message = "utterance_end_ms must be a positive number of milliseconds: 1000 is usual"
+            raise ProtocolError("bad_config", message)
+        return UtteranceEnds(wait_ms / 1000)
+
     def _rules(self) -> tuple[EndpointRule, ...]:
         text = self._text("endpointing", "true").lower()
+        pause: tuple[EndpointRule, ...] = DEFAULT_RULES[:1]
         if text == "false":
-            return DEFAULT_RULES[1:]
-        if text == "true":
-            return DEFAULT_RULES
-        silence_s = self._number("endpointing", 10, 0, 60_000) / 1000
-        return (EndpointRule("silence", speech=True, silence_s=silence_s), *DEFAULT_RULES[1:])
+            pause = ()
+        elif text != "true":
+            silence_s = self._number("endpointing", 10, 0, 60_000) / 1000
+            pause = (pause_rule(silence_s),)
+        wait_s = self._utterance_ends.wait_s
+        if wait_s < min((rule.silence_s for rule in pause), default=math.inf):
+            # What was said is final before its end is told of; `speech_final` stays what `endpointing` asks for.
+            pause = (*pause, EndpointRule("length", speech=True, silence_s=max(wait_s, LEAST_PAUSE_S)))
+        return (*pause, *DEFAULT_RULES[1:])
 
     def _replacements(self) -> tuple[Replacement, ...]:
         pairs = [text.split(":", 1) for text in self._query.get("replace", ())]

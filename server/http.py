@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
+from websockets.http11 import Response
 
 from .logs import log_event
 from .openai_api import HttpError, bad_request
@@ -114,6 +115,11 @@ class HttpConnection(asyncio.Protocol):
         self.begin(status, content_type, {"content-length": str(len(body)), **(more or {})})
         if self._task is None or self.method != "HEAD":
             self._write(h11.Data(data=body))
+
+    def answer(self, response: Response) -> None:
+        """Send a whole response that was made for websockets."""
+        headers = {name.lower(): value for name, value in response.headers.raw_items()}
+        self.respond(HTTPStatus(response.status_code), headers["content-type"], bytes(response.body), headers)
 
     def abort(self) -> None:
         """End at once."""

@@ -25,7 +25,20 @@ from asr.search.hotwords import DEFAULT_BOOST, HotWord
 from asr.version import __version__
 from asr.written.replacements import Replacement, make_replacements
 
-from .codec import Audio, Command, End, Flush, Outcome, ProtocolError, Reply, SetHotWords, Settings, parse_object
+from .codec import (
+    Audio,
+    Command,
+    End,
+    Flush,
+    Outcome,
+    ProtocolError,
+    Reply,
+    SetHotWords,
+    Settings,
+    parse_object,
+    pause_rule,
+)
+from .stream_head import StreamHead
 
 VERSION = 1
 _KEYS = {
@@ -40,6 +53,7 @@ _KEYS = {
     "written",
     "replacements",
 }
+_SOUND = {"sample_rate": "sample_rate_hz", "encoding": "encoding", "channels": "channels"}  # and names in `Settings`
 
 
 class NativeCodec:
@@ -50,12 +64,14 @@ class NativeCodec:
         self._settings = settings or Settings(written=True)
         self._more = more or {}
         self._started = False
+        self._head = StreamHead()
+        self._named: set[str] = set()  # settings that are the client's
         self._partial_interval_s = 0.0
         self._partial_at_s = 0.0  # when the last partial was sent, on the clock of the audio
 
     @property
     def settings(self) -> Settings:
-        return self._settings
+        return self._head.fit(self._settings)
 
     def opened(self) -> list[Reply]:
         return [make_reply("ready", version=VERSION, server=f"asr {__version__}")]
@@ -63,20 +79,29 @@ class NativeCodec:
     def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
             self._started = True
-            return (Audio(message),)
+            data = self._head.take(message, self._settings, self._named)
+            return (Audio(data),) if data else ()
         request = parse_object(message)
         kind = request.get("type")
         if kind == "config":
             self._configure(request)
             return ()
         if kind == "hot_words":
-            return (SetHotWords(_hot_words(request.get("hot_words"))),)
+            hot_words = _hot_words(request.get("hot_words"))
+            if self._head.opened:
+                return (SetHotWords(hot_words),)
+            self._settings = replace(self._settings, hot_words=hot_words)
+            return ()
         self._started = True
         if kind == "flush":
-            return (Flush(),)
+            return (*self._rest(), Flush())
         if kind == "end":
-            return (End(),)
+            return (*self._rest(), End())
         raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected config, hot_words, flush or end")
+
+    def _rest(self) -> tuple[Audio, ...]:
+        data = self._head.rest()
+        return (Audio(data),) if data else ()
 
     def _configure(self, request: dict[str, Any]) -> None:
         if self._started:
@@ -107,6 +132,7 @@ class NativeCodec:
         if "endpointing" in request:
             settings = replace(settings, rules=_rules(request["endpointing"]))
         self._settings = settings
+        self._named |= {name for key, name in _SOUND.items() if key in request}
 
     def reply(self, outcome: Outcome) -> list[Reply]:
         replies = [reply for event in outcome.events for reply in self._event(event, outcome.position_s)]
@@ -189,4 +215,4 @@ def _rules(value: Any) -> tuple[EndpointRule, ...]:
     if not isinstance(value, dict) or set(value) != {"silence_ms"}:
         raise ProtocolError("bad_config", 'endpointing must be true, false, or {"silence_ms": number}')
     silence_s = _number(value, "silence_ms", 0, 60_000) / 1000
-    return (EndpointRule("silence", speech=True, silence_s=silence_s), *DEFAULT_RULES[1:])
+    return (pause_rule(silence_s), *DEFAULT_RULES[1:])

@@ -46,6 +46,8 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port {self.port}: choose 0 to 65535")
+        if min(self.max_connections, self.max_per_address) < 1:
+            raise ConfigError("a server takes connections: --max-connections and --max-per-address are at least 1")
         if (self.cert is None) != (self.key is None):
             raise ConfigError("TLS needs both a certificate and a key: give --cert and --key")
         if self.token is not None and len(self.token) < 8:

@@ -33,13 +33,24 @@ class Places:
     def full(self, address: str) -> str | None:
         """Why somebody of this address cannot be let in; None if they can."""
         o = self._options
-        if len(self.guests) >= o.max_connections or self._addresses[address] >= o.max_per_address:
-            return "too many connections"
-        return None if self.able else "this machine is fully used"
+        if not self._has_room:
+            return f"too many connections: this server takes {o.max_connections} (--max-connections)"
+        if self._addresses[address] >= o.max_per_address:
+            return f"too many connections from one address: this server takes {o.max_per_address} (--max-per-address)"
+        return None if self._keeps_up else "this machine is fully used"
 
     @property
     def able(self) -> bool:
-        """Whether the engine keeps up."""
+        """Whether somebody can be let in, whose address has not too many connections."""
+        return self._has_room and self._keeps_up
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self.guests) < self._options.max_connections
+
+    @property
+    def _keeps_up(self) -> bool:
+        """Whether the engine does."""
         return self._scheduler.load().lag_s <= self._options.max_lag_s
 
     def tell(self) -> None:

@@ -38,10 +38,11 @@ from .codec import (
     SetHotWords,
     Settings,
     parse_object,
-    without_wav_header,
 )
 from .deltas import Deltas
 from .realtime_session import Wishes, Wrong, read_session
+from .stream_head import StreamHead
+from .wav_header import WAV_MARKS
 
 _APPEND, _COMMIT, _CLEAR = (f"input_audio_buffer.{what}" for what in ("append", "commit", "clear"))
 _PIECE = 1 << 16  # bytes of audio in a command
@@ -59,6 +60,7 @@ class RealtimeCodec:
         self._numbers = {"event": 0, "item": 0}
         self._session = f"sess_{self._name}"
         self._wishes = Wishes()
+        self._head = StreamHead()
         self._begun = False  # whether audio has come
         self._uncommitted = False  # whether audio has come that no commit or clear has seen
         self._flushes: deque[Literal["commit", "clear"]] = deque()  # what those that are under way are for
@@ -75,7 +77,7 @@ class RealtimeCodec:
 
     @property
     def settings(self) -> Settings:
-        return self._wishes.settings
+        return self._head.fit(self._wishes.settings)
 
     def opened(self) -> list[Reply]:
         return [self._event("session.created", session=self._wishes.session(self._session))]
@@ -88,6 +90,8 @@ class RealtimeCodec:
             request = parse_object(message)
             return self._act(request)
         except ProtocolError as error:
+            if error.code == "bad_audio":  # nor can what comes after it be heard
+                raise
             event_id = request.get("event_id")
             return (Say((self._error(error, event_id if isinstance(event_id, str) else None),)),)
 
@@ -100,6 +104,7 @@ class RealtimeCodec:
                 if not data:
                     return ()
                 self._begun = self._uncommitted = True
+                data = self._head.take(data, self._wishes.settings, self._wishes.named)
                 # A client may send minutes at once: they are taken as fast as the engine is.
                 return tuple(Audio(data[begin : begin + _PIECE]) for begin in range(0, len(data), _PIECE))
             case "input_audio_buffer.commit":
@@ -119,7 +124,8 @@ class RealtimeCodec:
     def _flush(self, purpose: Literal["commit", "clear"]) -> tuple[Command, ...]:
         self._uncommitted = False
         self._flushes.append(purpose)
-        return (Flush(),)
+        data = self._head.rest()
+        return (*((Audio(data),) if data else ()), Flush())
 
     def _audio(self, text: Any) -> bytes:
         if not isinstance(text, str):
@@ -128,13 +134,15 @@ class RealtimeCodec:
             data = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as error:
             raise Wrong("invalid_value", f"audio must be base64 without line breaks: {error}", "audio") from error
-        if self._wishes.format == "audio/pcm" and len(data) % 2:
+        # The header of a file says how its samples are written, and where they begin.
+        is_file = self._head.is_wav or (not self._begun and data.startswith(WAV_MARKS))
+        if self._wishes.format == "audio/pcm" and len(data) % 2 and not is_file:
             raise Wrong(
                 "invalid_value",
                 f"audio has {len(data)} bytes: cut it between samples, which have 2 bytes each",
                 "audio",
             )
-        return data if self._begun else without_wav_header(data)
+        return data
 
     def _update(self, session: Any, flat: bool) -> tuple[Command | Say, ...]:
         wishes = read_session(self._wishes, session, flat)
@@ -147,7 +155,7 @@ class RealtimeCodec:
             updated = self._event("transcription_session.updated", session=self._wishes.flat_session(self._session))
         else:
             updated = self._event("session.updated", session=self._wishes.session(self._session))
-        commands = (SetHotWords(wishes.hot_words),) if self._begun and changed else ()
+        commands = (SetHotWords(wishes.hot_words),) if self._head.opened and changed else ()
         return (Say((updated,)), *commands)
 
     def reply(self, outcome: Outcome) -> list[Reply]:

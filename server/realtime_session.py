@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asr.audio.pcm import Encoding
@@ -10,7 +10,7 @@ from asr.errors import AsrError
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import HotWord
 
-from .codec import ProtocolError, Settings
+from .codec import ProtocolError, Settings, pause_rule
 from .openai_api import MODEL
 
 _OBJECT = "realtime.transcription_session"
@@ -49,11 +49,13 @@ class Wishes:
     turns: str | None = "server_vad"  # what ends an item beside the client; None: nothing does
     silence_s: float = DEFAULT_RULES[0].silence_s  # that ends it
     keywords: tuple[str, ...] = ()
+    # Of the stream's `Settings`, those that the client has set: they are no part of what a session is.
+    named: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def rules(self) -> tuple[EndpointRule, ...]:
         """How to end utterances. Very long ones end by themselves; without turns they are parts of one item."""
-        turn = (EndpointRule("silence", speech=True, silence_s=self.silence_s),) if self.turns else ()
+        turn = (pause_rule(self.silence_s),) if self.turns else ()
         return (*turn, *DEFAULT_RULES[1:])
 
     @property
@@ -118,7 +120,9 @@ def _read_format(old: Wishes, value: Any, param: str) -> Wishes:
         names = ", ".join((*_ENCODINGS, *_FLAT_FORMATS))
         raise Wrong("invalid_value", f"the format is not served: there are {names}", param)
     rate_hz = _RATE_HZ if form == "audio/pcm" else _TELEPHONE_HZ
-    return replace(old, format=form, rate_hz=_number(value, "rate", rate_hz, param, 4_000, 768_000))
+    named = {"encoding"} if value.get("rate") is None else {"encoding", "sample_rate_hz"}
+    rate_hz = _number(value, "rate", rate_hz, param, 4_000, 768_000)
+    return replace(old, format=form, rate_hz=rate_hz, named=frozenset(named))
 
 
 def _read_transcription(old: Wishes, value: Any, param: str) -> Wishes:

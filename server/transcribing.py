@@ -12,8 +12,9 @@ import numpy as np
 from asr.errors import AsrError
 from asr.events import Event, Final
 
-from .codec import Audio, End, Outcome
+from .codec import Audio, End, Outcome, ProtocolError
 from .connection import next_number
+from .hot_words import check_hot_words
 from .http import HttpConnection
 from .logs import log_event
 from .openai_api import HttpError, bad_request
@@ -88,13 +89,25 @@ class Transcribing:
             read_bytes += len(data)
             self._check_size(read_bytes)
             if data and (sound := self._codec.receive(data)):
-                decoding = decoding or Decoding(self._pipe, self._take, self._decoded)
+                if decoding is None:
+                    await self._learn()
+                    decoding = Decoding(self._pipe, self._take, self._decoded)
                 await self._pipe.write(sound)
             self._check()
         self._codec.finish()
         if decoding is None:
             raise bad_request("bad_audio", "the file is empty: record or copy it again", "file")
         self._pipe.end()
+
+    async def _learn(self) -> None:
+        """Find out how hot words are said, away from the event loop, which others wait for. Raises HttpError."""
+        hot_words = self._codec.wishes.hot_words
+        try:
+            check_hot_words(hot_words)
+        except ProtocolError as error:
+            raise _bad_keywords(error) from error
+        if hot_words:
+            await asyncio.to_thread(self._scheduler.recognizer.learn, hot_words)
 
     async def _respond(self) -> None:
         stream = EventStream() if self._codec.wishes.stream else None
@@ -157,11 +170,20 @@ class Transcribing:
             return
         try:
             if self._job is None:
-                settings = replace(self._codec.settings, sample_rate_hz=float(rate_hz))
+                settings = replace(self._codec.settings, sample_rate_hz=float(rate_hz), hot_words=())
                 self._job = self._scheduler.open(settings, self._deliver)
+                self._expect(self._job)
             self._job.submit(Audio(data))
         except AsrError as error:
             self._fail(error)
+
+    def _expect(self, job: Job) -> None:
+        """Set the hot words, apart from the rest: what is wrong with them is no fault of the file."""
+        if hot_words := self._codec.wishes.hot_words:
+            try:
+                job.stream.set_hot_words(hot_words)
+            except AsrError as error:
+                raise _bad_keywords(error) from error
 
     def _decoded(self, failure: Exception | None) -> None:
         if self._abandoned:
@@ -211,3 +233,7 @@ class Transcribing:
         if self._job is not None:
             self._job.close()
         self._job = None
+
+
+def _bad_keywords(error: AsrError) -> HttpError:
+    return bad_request("bad_field", f"keywords: {error}", "keywords")

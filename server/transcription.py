@@ -27,13 +27,21 @@ from asr.formats import to_srt, to_vtt
 from asr.search.endpoint import DEFAULT_RULES, EndpointRule
 from asr.search.hotwords import HotWord
 
-from .codec import Settings
+from .codec import Settings, pause_rule
 from .deltas import Deltas
 from .openai_api import HttpError, bad_request
 
 _FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 _GRANULARITIES = ("word", "segment")
 _IGNORED = {"model", "language", "languages", "prompt", "temperature", "include"}
+_FIELDS = {
+    "file",
+    "response_format",
+    "timestamp_granularities[]",
+    "stream",
+    "keywords[]",
+    "chunking_strategy[silence_duration_ms]",
+}
 _MOST_FIELD_BYTES = 1 << 16  # of all fields together
 _MOST_PARTS = 1_000
 _TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
@@ -182,10 +190,8 @@ class TranscriptionCodec:
                 self._before_the_file(key)
                 self.wishes = replace(self.wishes, rules=self._rules(name, value))
             case _:
-                known = sorted(
-                    {*_IGNORED, "file", "response_format", "timestamp_granularities[]", "stream", "keywords[]"}
-                )
-                raise bad_request("bad_field", f"unknown field {name}: there are {', '.join(known)}", name)
+                known = ", ".join(sorted({*_IGNORED, *_FIELDS}))
+                raise bad_request("bad_field", f"unknown field {name}: there are {known}", name)
 
     def _before_the_file(self, key: str) -> None:
         if self.file_begun:
@@ -200,7 +206,7 @@ class TranscriptionCodec:
                 silence_s = math.nan
             if not 0 <= silence_s <= 60:
                 raise bad_request("bad_field", "silence_duration_ms must be a number from 0 to 60000", name)
-            return (EndpointRule("silence", speech=True, silence_s=silence_s), *DEFAULT_RULES[1:])
+            return (pause_rule(silence_s), *DEFAULT_RULES[1:])
         return self.wishes.rules
 
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asr.errors import AsrError
-from asr.search.endpoint import DEFAULT_RULES, EndpointRule
+from asr.search.endpoint import DEFAULT_RULES
 from asr.search.hotwords import HotWord
 
-from .codec import Audio, Command, End, Outcome, ProtocolError, Reply, Say, Settings, parse_object
+from .codec import Audio, Command, End, Outcome, ProtocolError, Reply, Say, Settings, parse_object, pause_rule
 from .native import NativeCodec, make_reply
 
 _TRACKS = ("inbound", "outbound")  # their places are the lanes of their audio
@@ -178,7 +178,7 @@ def _read_parameters(settings: Settings, parameters: Mapping[str, str]) -> Setti
         silence_ms = _number(parameters["silence_ms"])
         if silence_ms is None or silence_ms > 60_000:
             raise ProtocolError("bad_start", "silence_ms must be a number from 0 to 60000")
-        rule = EndpointRule("silence", speech=True, silence_s=silence_ms / 1000)
+        rule = pause_rule(silence_ms / 1000)
         settings = replace(settings, rules=(rule, *DEFAULT_RULES[1:]))
     return replace(settings, written=parameters.get("written", "true").lower() == "true")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,10 +15,7 @@ from asr.audio.audio_file import AudioFile
 from asr.errors import AsrError
 
 _HELD_BYTES = 1 << 20  # that may wait for the decoder; then the client is not read
-_COPY_BYTES = 1 << 16
 _BLOCK_S = 0.5  # of sound given on at once: files give it in pieces of some milliseconds
-_HEAD_BYTES = 12
-_QUICKTIME = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
 
 
 class Pipe:
@@ -83,17 +79,6 @@ class Pipe:
                 self._loop.call_soon_threadsafe(self._room.set)
             return data
 
-    def peek(self, size: int) -> bytes:
-        """The first bytes, which `read` gives again."""
-        head = b""
-        while len(head) < size and (more := self.read(size - len(head))):
-            head += more
-        with self._changed:
-            if head:
-                self._chunks.appendleft(head)
-                self._held += len(head)
-        return head
-
     def dismiss(self) -> None:
         """Nothing more will be read: what is written from now on is dropped."""
         with self._changed:
@@ -128,15 +113,9 @@ class Decoding:
     def _run(self) -> None:
         failure: Exception | None = None
         try:
-            head = self._pipe.peek(_HEAD_BYTES)
-            if head[4:8] in _QUICKTIME:  # its table of contents may come last: to find it takes a way back
-                with tempfile.TemporaryFile(prefix="asr-") as whole:
-                    while data := self._pipe.read(_COPY_BYTES):
-                        whole.write(data)
-                    whole.seek(0)
-                    self._decode(cast(BinaryIO, whole))
-            else:
-                self._decode(cast(BinaryIO, self._pipe))
+            with AudioFile(cast(BinaryIO, self._pipe), _BLOCK_S) as audio:
+                for block in audio:
+                    self._take(block, audio.sample_rate_hz)
         except (AsrError, OSError) as error:
             failure = error
         except Exception as error:
@@ -144,8 +123,3 @@ class Decoding:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
             self._pipe.dismiss()
             self._loop.call_soon_threadsafe(self._done, failure)
-
-    def _decode(self, source: BinaryIO) -> None:
-        with AudioFile(source, _BLOCK_S) as audio:
-            for block in audio:
-                self._take(block, audio.sample_rate_hz)

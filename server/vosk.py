@@ -30,11 +30,12 @@ from .codec import (
     Outcome,
     ProtocolError,
     Reply,
+    Say,
     SetHotWords,
     Settings,
     parse_object,
-    without_wav_header,
 )
+from .stream_head import StreamHead
 
 DEFAULT_RATE_HZ = 8_000.0  # of clients that do not say
 _MOST_ALTERNATIVES = 100
@@ -47,23 +48,26 @@ class VoskCodec:
         self._settings = Settings(sample_rate_hz=sample_rate_hz)
         self._words = True
         self._started = False
+        self._head = StreamHead()
+        self._named: set[str] = set()  # settings that are the client's
+        self._answered: Audio | None = None  # audio whose messages have had their answers
         self._odd = b""  # half a sample, until its other half comes
         self._finals: list[Final] = []  # of the command in progress
         self._partial = ""
 
     @property
     def settings(self) -> Settings:
-        return self._settings
+        return self._head.fit(self._settings)
 
     def opened(self) -> list[Reply]:
         return []
 
-    def receive(self, message: str | bytes) -> tuple[Command, ...]:
+    def receive(self, message: str | bytes) -> tuple[Command | Say, ...]:
         if isinstance(message, bytes):
-            if not self._started:
-                message = without_wav_header(message)
             self._started = True
-            data = self._odd + message
+            data = self._odd + self._head.take(message, self._settings, self._named)
+            if not self._head.opened:  # nor may it be yet
+                return (Say((Reply(_partial("")),)),)
             whole = len(data) - len(data) % 2
             self._odd = data[whole:]
             return (Audio(data[:whole]),)
@@ -72,11 +76,18 @@ class VoskCodec:
             return self._configure(request["config"])
         if "reset" in request:
             self._started = True
-            return (Flush(),)
+            return (*self._rest(), Flush())
         if "eof" in request:
             self._started = True
-            return (End(),)
+            return (*self._rest(), End())
         raise ProtocolError("unknown_message", "expected config, reset or eof")
+
+    def _rest(self) -> tuple[Audio, ...]:
+        data = self._head.rest()
+        if not data:
+            return ()
+        self._answered = Audio(data)
+        return (self._answered,)
 
     def _configure(self, config: Any) -> tuple[Command, ...]:
         if not isinstance(config, dict):
@@ -89,9 +100,10 @@ class VoskCodec:
             rate = config["sample_rate"]
             if isinstance(rate, bool) or not isinstance(rate, (int, float)):
                 raise ProtocolError("bad_config", "sample_rate must be a number of Hz")
-            if self._started and rate != self._settings.sample_rate_hz:
+            if self._started and rate != self.settings.sample_rate_hz:
                 raise ProtocolError("bad_config", "sample_rate must be set before the first audio")
             self._settings = replace(self._settings, sample_rate_hz=float(rate))
+            self._named.add("sample_rate_hz")
         if "max_alternatives" in config:
             count = config["max_alternatives"]
             if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST_ALTERNATIVES:
@@ -108,7 +120,7 @@ class VoskCodec:
                 hot_words = tuple(HotWord(phrase) for phrase in phrases if phrase != "[unk]")
             except AsrError as error:
                 raise ProtocolError("bad_config", str(error)) from error
-            if self._started:
+            if self._head.opened:
                 return (SetHotWords(hot_words),)
             self._settings = replace(self._settings, hot_words=hot_words)
         return ()
@@ -116,7 +128,7 @@ class VoskCodec:
     def reply(self, outcome: Outcome) -> list[Reply]:
         for event in outcome.events:
             self._note(event)
-        if isinstance(outcome.command, SetHotWords) or not outcome.done:
+        if isinstance(outcome.command, SetHotWords) or outcome.command is self._answered or not outcome.done:
             return []
         if isinstance(outcome.command, Audio) and not self._finals:
             return [Reply(_partial(self._partial))]

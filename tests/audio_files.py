@@ -10,6 +10,9 @@ import numpy as np
 
 KINDS = {
     "wav": ("wav", "pcm_s16le", "s16"),
+    "adpcm": ("wav", "adpcm_ima_wav", "s16p"),
+    "alaw": ("wav", "pcm_alaw", "s16"),
+    "float": ("wav", "pcm_f32le", "flt"),
     "flac": ("flac", "flac", "s16"),
     "mp3": ("mp3", "libmp3lame", "s16p"),
     "ogg": ("ogg", "vorbis", "fltp"),
@@ -21,12 +24,21 @@ KINDS = {
 
 
 def write_audio(
-    path: Path, samples: np.ndarray, rate_hz: int = 16_000, channels: int = 1, kind: str | None = None
+    path: Path,
+    samples: np.ndarray,
+    rate_hz: int = 16_000,
+    channels: int = 1,
+    kind: str | None = None,
+    movflags: str = "",
 ) -> Path:
-    """Write ``(n,)`` float32 samples, the same in every channel, as the kind of file that the suffix says."""
+    """Write ``(n,)`` float32 samples, the same in every channel, as the kind of file that the suffix says.
+
+    ``movflags``: FFmpeg's, of an M4A: where its table of contents lies, at the end unless they say otherwise.
+    """
     container_format, codec, sample_format = KINDS[kind or path.suffix[1:]]
     layout = {1: "mono", 2: "stereo", 6: "5.1", 7: "6.1"}[channels]
-    with av.open(str(path), "w", format=container_format) as container:
+    options = {"movflags": movflags} if movflags else {}
+    with av.open(str(path), "w", format=container_format, options=options) as container:
         if codec == "vorbis":  # FFmpeg's own encoder: stereo only, and asks to be trusted
             channels, layout = 2, "stereo"
         stream = container.add_stream(codec, rate=rate_hz, layout=layout, options={"strict": "experimental"})

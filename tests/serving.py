@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 import time
 import urllib.error
@@ -51,14 +52,15 @@ def serving(recognizer: Recognizer, **options) -> Iterator[tuple[str, App]]:
 def wait_until_ready(address: str) -> None:
     """Until the server takes new streams: for two seconds after a burst it may not."""
     deadline_s = time.monotonic() + 30
-    while not _is_ready(address.replace("ws:", "http:") + "/readyz"):
+    while not is_ready(address):
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(address: str) -> bool:
+    """Whether the server says that it takes new streams."""
     try:
-        with urllib.request.urlopen(url):
+        with urllib.request.urlopen(address.replace("ws:", "http:") + "/readyz"):
             return True
     except urllib.error.HTTPError as error:
         if error.code != 503:
@@ -68,6 +70,14 @@ def _is_ready(url: str) -> bool:
 
 def pcm_of(samples: np.ndarray) -> bytes:
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def wav_of(data: bytes, rate_hz: int, channels: int = 1, code: int = 1, bits: int = 16, before: bytes = b"") -> bytes:
+    """A WAV file as it goes into a pipe, of unknown length, with other chunks before its samples."""
+    frame = channels * bits // 8
+    form = struct.pack("<HHIIHH", code, channels, rate_hz, rate_hz * frame, frame, bits)
+    head = b"WAVEfmt " + struct.pack("<I", len(form)) + form + before
+    return b"RIFF\xff\xff\xff\xff" + head + b"data\xff\xff\xff\xff" + data
 
 
 def texts_of(recognizer: Recognizer, pcm: bytes, **options) -> list[str]:

@@ -100,11 +100,31 @@ def test_files_that_are_named_are_always_done(clips, tmp_path, capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_damaged_file_is_tried_again(speech, tmp_path, capsys) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes there")
+def test_named_pipes(recognizer, clips, tmp_path) -> None:
+    """Files that come through pipes of this process's own, as those of `<(…)`, are done in it, not by workers."""
+    ends = [os.pipe() for _ in range(2)]
+    writers = []
+    for (_, end), clip in zip(ends, clips, strict=False):
+        writers.append(subprocess.Popen(["cat", str(clip.path)], stdout=end))
+        os.close(end)
+    names = [f"/dev/fd/{end}" for end, _ in ends]
+    arguments = command("--jobs", 2, "--output", tmp_path, *names)
+    done = subprocess.run(arguments, capture_output=True, text=True, pass_fds=[end for end, _ in ends], timeout=180)
+    for end, _ in ends:
+        os.close(end)
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = [(recognizer.transcribe(clip.path).text + "\n").encode() for clip in clips[:2]]
+    assert contents(tmp_path) == {f"{end}.txt": text for (end, _), text in zip(ends, expected, strict=True)}
+
+
+@pytest.mark.parametrize("kind", ["mp3", "wav"])
+def test_a_damaged_file_is_tried_again(speech, tmp_path, capsys, kind) -> None:
     """The beginning of a file that breaks off is kept, but not for done."""
     talks, output = tmp_path / "talks", tmp_path / "out"
     talks.mkdir()
-    path = write_audio(talks / "cut.mp3", speech)
+    path = write_audio(talks / f"cut.{kind}", speech)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     arguments = ["transcribe", "--recursive", "--output", str(output), str(talks)]

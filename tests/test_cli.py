@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from asr.cli.main import main
+from asr.server.options import ServerOptions
 from audio_files import write_audio
 from websockets.sync.client import connect
 
 import asr
+from asr.errors import ConfigError
 from asr.events import Final, Word
 from asr.formats import FORMATS
 
@@ -51,6 +53,14 @@ def test_standard_input(recognizer, clips) -> None:
     done = run("transcribe", "-", stdin=clips[1].path.read_bytes())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == recognizer.transcribe(clips[1].path).text + "\n"
+
+
+def test_an_m4a_from_a_pipe(recognizer, clips, tmp_path) -> None:
+    """An M4A whose table of contents comes last has the same text from standard input as from disk."""
+    path = write_audio(tmp_path / "a.m4a", clips[1].samples)
+    done = run("transcribe", "-", stdin=path.read_bytes())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == recognizer.transcribe(path).text + "\n"
 
 
 @pytest.mark.parametrize("stated_bytes", [0, 0x7FFFF000, 0xFFFFFFFF])
@@ -187,6 +197,15 @@ def test_two_files_of_one_name(clips, tmp_path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("kind", ["srt", "vtt", "json", "tsv"])
+def test_several_files_of_a_kind_need_a_file_each(kind, capsys) -> None:
+    """Two files as subtitles or JSON to standard output are refused before any work, with what to do."""
+    assert main(["transcribe", "--format", kind, "a.wav", "b.wav"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--output" in error
+
+
 def test_wrong_usage() -> None:
     """An unknown format is a usage error with status 2."""
     done = run("transcribe", "--format", "docx", "x.wav")
@@ -250,6 +269,14 @@ def test_serving_the_world_needs_a_token() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("limit", ["max_connections", "max_per_address"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_server_for_nobody_is_refused(limit, number) -> None:
+    """Limits that would refuse every client are an error that names them."""
+    with pytest.raises(ConfigError, match="at least 1"):
+        ServerOptions(**{limit: number})
+
+
 def test_the_server_says_what_to_install(monkeypatch, capsys) -> None:
     """Without its extra, `asr serve` is one line that names the extra."""
     monkeypatch.setitem(sys.modules, "websockets", None)
@@ -275,3 +302,27 @@ def test_serve_stops_when_told(clips, renamed) -> None:
         process.terminate()
         assert process.wait(20) == 0
     assert "lover mother" in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["lm", "build", "{}", "text.txt"],
+        ["lm", "build", "ok.safetensors", "text.txt", "--write-arpa", "{}"],
+        ["lm", "train", "{}", "text.txt", "--vocabulary", "text.txt"],
+        ["punctuation", "train", "{}", "text.txt"],
+        ["lexicon", "train-g2p", "{}"],
+    ],
+)
+@pytest.mark.parametrize("output", ["none/out.safetensors", "folder"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    command, output, tmp_path, capsys, monkeypatch
+) -> None:
+    """A name in no folder, or a folder's, is one line, said before any text is looked for; nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert main([part.format(output) for part in command]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"cannot write {output}: " in error
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
@@ -10,7 +11,7 @@ from contextlib import suppress
 import pytest
 from asr.server import vosk
 from asr.server.client import make_config, parse
-from asr.server.codec import Audio, End, Flush, Outcome, ProtocolError
+from asr.server.codec import Audio, Codec, End, Flush, Outcome, ProtocolError, Say, SetHotWords
 from asr.server.deepgram import DeepgramCodec
 from asr.server.native import NativeCodec
 from asr.server.vosk import VoskCodec
@@ -28,6 +29,7 @@ from fuzz_codecs import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from serving import wav_of
 from wyoming.event import Event as WyomingEvent
 from wyoming.event import write_event
 
@@ -413,3 +415,201 @@ def test_realtime_refuses_other_intents() -> None:
     with pytest.raises(ProtocolError, match="transcription"):
         PROTOCOLS[REALTIME]({"intent": ["conversation"]})
     assert PROTOCOLS[REALTIME]({"model": ["gpt-realtime"]}).opened()
+
+
+PIECES = st.lists(st.integers(1, 40), min_size=1, max_size=8)
+END = {
+    "/vosk": '{"eof": 1}',
+    "/v1/stream": '{"type": "end"}',
+    "/v1/listen": '{"type": "CloseStream"}',
+    REALTIME: COMMIT,
+}
+
+
+def samples_of(path: str, codec: Codec, data: bytes, sizes: list[int]) -> bytes:
+    """What a codec lets an engine hear of a stream in pieces of these sizes, to its end."""
+    commands, rest = [], iter(itertools.cycle(sizes))
+    while data:
+        size = next(rest)
+        piece, data = data[:size], data[size:]
+        message = append(base64.b64encode(piece).decode()) if path == REALTIME else piece
+        commands += [*codec.receive(message)]
+    commands += [*codec.receive(END[path])]
+    assert isinstance(commands[-1], End | Flush)
+    return b"".join(command.data for command in commands if isinstance(command, Audio))
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(sorted(END)),
+    st.sampled_from([(1, 16, "s16le"), (3, 32, "f32le"), (6, 8, "alaw"), (7, 8, "mulaw")]),
+    st.sampled_from([b"", b"LIST\x04\0\0\0INFO", b"odd \x03\0\0\0abc\0"]),
+    st.integers(1, 3),
+    PIECES,
+)
+def test_a_wav_header_sets_what_nobody_named(path: str, form, before: bytes, channels: int, sizes: list[int]) -> None:
+    """Rate, channels and encoding are the header's, however it is cut and whatever other chunks there are before the
+    samples, of which none is lost."""
+    code, bits, encoding = form
+    data = bytes(range(48))
+    codec = PROTOCOLS[path]({})
+    head = wav_of(b"", 11_025, channels, code, bits, before)
+    first = [4] if path == REALTIME else []  # whose samples may not be cut, unless it is seen to be a file
+    assert samples_of(path, codec, head + data, [*first, *sizes, 50]) == data
+    s = codec.settings
+    assert (s.sample_rate_hz, s.channels, s.encoding) == (11_025, channels, encoding)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "message", "said"),
+    [
+        ("/v1/listen", {"sample_rate": ["16000"]}, None, "16000 Hz"),
+        ("/v1/listen", {"channels": ["1"]}, None, "1 channel:"),
+        ("/v1/listen", {"encoding": ["mulaw"]}, None, "mu-law"),
+        ("/v1/stream", {}, '{"type": "config", "sample_rate": 16000}', "16000 Hz"),
+        ("/v1/stream", {}, '{"type": "flush"}', "16000 Hz"),
+        ("/vosk", {}, '{"config": {"sample_rate": 16000}}', "16000 Hz"),
+        (REALTIME, {}, update(of_input(format={"type": "audio/pcm", "rate": 16_000})), "16000 Hz"),
+        (REALTIME, {}, update(of_input(format={"type": "audio/pcma"})), "A-law"),
+    ],
+)
+def test_a_wav_header_must_be_as_the_client_said(path: str, query, message: str | None, said: str) -> None:
+    """Where it contradicts what the client has named, or what the engine was told, the error says both."""
+    codec = PROTOCOLS[path](query)
+    if message is not None:
+        list(codec.receive(message))
+    head = wav_of(bytes(8), 11_025, channels=2)
+    with pytest.raises(ProtocolError, match="WAV header says") as error:
+        list(codec.receive(append(base64.b64encode(head).decode()) if path == REALTIME else head))
+    assert error.value.code == "bad_audio"
+    assert f"the settings say {said.rstrip(':')}" in str(error.value)
+
+
+def test_a_wav_header_that_says_the_same_is_none_of_the_sound() -> None:
+    """A client that names settings and sends a file with the same ones is served, and hot words may come first."""
+    named = {"sample_rate": ["8000"], "encoding": ["linear16"], "channels": ["2"]}
+    assert samples_of("/v1/listen", DeepgramCodec(named), wav_of(b"abcd", 8_000, 2), [100]) == b"abcd"
+    codec = NativeCodec()
+    assert codec.receive('{"type": "hot_words", "hot_words": ["quandary"]}') == ()
+    assert codec.receive(wav_of(b"abcd", 8_000, 2)) == (Audio(b"abcd"),)
+    assert (codec.settings.sample_rate_hz, codec.settings.hot_words[0].phrase) == (8_000, "quandary")
+    assert isinstance(codec.receive('{"type": "hot_words", "hot_words": []}')[0], SetHotWords)
+
+
+def test_vosk_answers_each_piece_of_a_header_once() -> None:
+    """A header in pieces has no sound yet, and the stream is not opened; each message still has its answer."""
+    codec, head = VoskCodec(), wav_of(b"", 16_000)
+    for begin in range(0, len(head), 10):
+        (say,) = codec.receive(head[begin : begin + 10])
+        assert isinstance(say, Say)
+        assert [json.loads(reply.text) for reply in say.replies] == [{"partial": ""}]
+    assert codec.receive(bytes(4)) == (Audio(bytes(4)),)
+
+
+@pytest.mark.parametrize(
+    ("head", "hint"),
+    [
+        (wav_of(b"", 16_000, bits=24), "samples of 24 bits: send 16-bit integers, 32-bit floats"),
+        (wav_of(b"", 16_000, code=0x55, bits=0), "of format 85"),
+        (wav_of(b"", 16_000, channels=65), "65 channels"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "no fmt chunk"),
+        (b"RIFF\0\0\0\0WAVEfmt \x02\0\0\0ab", "fmt chunk of 2 bytes"),
+        (b"RIFF\0\0\0\0WAVEJUNK" + (1 << 20).to_bytes(4, "little") + bytes(1 << 16), "no samples within"),
+    ],
+)
+def test_wav_files_that_cannot_be_heard(head: bytes, hint: str) -> None:
+    """Samples that no protocol has, and headers without what they must have, are refused with what to send."""
+    with pytest.raises(ProtocolError, match="send") as error:
+        DeepgramCodec({}).receive(head)
+    assert error.value.code == "bad_audio"
+    assert hint in str(error.value)
+
+
+def mp3(frames: int) -> bytes:
+    """Frames of 128 kbit/s at 44.1 kHz, the first of them with a byte of padding."""
+    padded, other = b"\xff\xfb\x92\x00" + bytes(414), b"\xff\xfb\x90\x00" + bytes(413)
+    return padded + other * (frames - 1)
+
+
+def aac(frames: int) -> bytes:
+    """ADTS frames of 100 bytes at 44.1 kHz."""
+    return (b"\xff\xf1\x50\x80\x0c\x9f\xfc" + bytes(93)) * frames
+
+
+@pytest.mark.parametrize("path", sorted(END))
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"OggS\0\x02", "Ogg"),
+        (b"\x1aE\xdf\xa3", "WebM"),
+        (b"fLaC\0\0", "FLAC"),
+        (b"ID3\x04\0\0", "MP3"),
+        (b"\0\0\0\x20ftypM4A ", "MP4"),
+        (b"RIFF\0\0\0\0AVI ", "AVI"),
+        (mp3(3), "MP3"),
+        (aac(3), "AAC"),
+    ],
+)
+def test_containers_are_refused(path: str, head: bytes, name: str) -> None:
+    """A compressed file is none of raw samples: the error says to send those, and ends the connection."""
+    head += bytes(len(head) % 2)
+    with pytest.raises(ProtocolError, match="send raw samples: containers are not served") as error:
+        samples_of(path, PROTOCOLS[path]({}), head, [len(head)])
+    assert error.value.code == "bad_audio"
+    assert name in str(error.value)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(sorted(END)),
+    st.sampled_from([b"", b"R", b"RIFF", b"RIFFxxxxWAV", b"ID3", b"Ogg", b"\xff", b"\xff\xff", mp3(2), aac(2)]),
+    st.sampled_from([b"", bytes(60), b"\xff\xe0" * 60]) | st.binary(max_size=60).map(lambda data: b"." + data),
+    PIECES,
+)
+def test_raw_samples_pass_byte_for_byte(path: str, head: bytes, rest: bytes, sizes: list[int]) -> None:
+    """What only begins as a file might is heard as it is, in any pieces, and the settings stay the client's."""
+    data = head + rest
+    data += b"." * (len(data) % 2)
+    codec = PROTOCOLS[path]({})
+    before = codec.settings
+    if not data:
+        return
+    assert samples_of(path, codec, data, [size + size % 2 for size in sizes]) == data
+    assert codec.settings == before
+
+
+def utterance_ends(codec: DeepgramCodec, event: Event | None, position_s: float) -> list[float]:
+    """The ends that a client is told of with an event, or with audio up to here that brought none."""
+    replies = codec.reply(Outcome(Audio(b""), () if event is None else (event,), False, 60.0)) if event else []
+    replies += codec.reply(Outcome(Audio(b""), (), True, position_s))
+    told = [json.loads(reply.text) for reply in replies]
+    return [message["last_word_end"] for message in told if message["type"] == "UtteranceEnd"]
+
+
+def test_deepgram_s_utterance_ends_are_told_once() -> None:
+    """One comes when so much audio has passed after the last word, whatever ends utterances, and none for a word that
+    only changed; where all audio came at once, what was said long after the end tells of it."""
+    codec = DeepgramCodec({"utterance_end_ms": ["2500"], "endpointing": ["300"]})
+    one, two = Word("one", 1.0, 1.4, 0.9), Word("two", 6.0, 6.3, 0.9)
+    assert utterance_ends(codec, Partial("one", (one,), 0), 1.5) == []
+    assert utterance_ends(codec, Final("one", (one,), "silence"), 1.9) == []
+    assert utterance_ends(codec, None, 3.8) == []
+    assert utterance_ends(codec, None, 3.9) == [1.4]
+    assert utterance_ends(codec, None, 5.0) == []
+    assert utterance_ends(codec, Partial("two", (two,), 0), 6.5) == []
+    assert utterance_ends(codec, Partial("two", (two,), 0), 9.0) == []  # its final is on its way
+    assert utterance_ends(codec, None, 9.3) == [6.3]
+    assert utterance_ends(codec, Final("two", (Word("two", 6.0, 6.4, 0.9),), "end"), 9.5) == []
+    codec = DeepgramCodec({"utterance_end_ms": ["1000"]})
+    assert utterance_ends(codec, Final("one", (one,), "silence"), 2.0) == []
+    assert utterance_ends(codec, Partial("two", (two,), 0), 6.4) == [1.4]
+    assert utterance_ends(codec, Final("two", (two,), "silence"), 7.3) == [6.3]
+
+
+def test_a_pause_within_a_word_ends_no_utterance() -> None:
+    """Whatever a client asks for, in any protocol, no utterance ends after less than 200 ms of silence."""
+    deepgram = DeepgramCodec({"endpointing": ["10"]})
+    native = NativeCodec()
+    native.receive('{"type": "config", "endpointing": {"silence_ms": 0}}')
+    for codec in (deepgram, native):
+        assert codec.settings.rules[0].silence_s == 0.2

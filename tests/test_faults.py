@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from serving import pcm_of, serving, texts_of
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -212,6 +214,48 @@ def test_audio_in_single_bytes(address, recognizer, clips) -> None:
         for i in range(8_001):
             client.send(pcm[i : i + 1])
         assert talk(client, pcm[8_001:], 0.0) == texts_of(recognizer, pcm)
+
+
+def test_many_hot_words(address, recognizer, clips) -> None:
+    """Five hundred names that nobody knows hold up nobody: the server answers meanwhile. A longer list is refused."""
+    random = np.random.default_rng(5)
+    names = ["".join(random.choice(list("abdegiklmnoprstu"), 8)) for _ in range(500)]
+    config = json.dumps({"type": "config", "hot_words": names})
+    pcm = pcm_of(clips[1].samples)
+    with bystander(address, recognizer, pcm), connect(address + "/v1/stream") as client:
+        client.send(config)
+        client.send(pcm[:CHUNK])
+        for _ in range(20):
+            with urllib.request.urlopen(address.replace("ws:", "http:") + "/healthz", timeout=5) as response:
+                assert response.read() == b"ok\n"
+            time.sleep(0.05)
+        client.send('{"type": "end"}')
+        assert read(client)[-1]["type"] != "error"
+    with connect(address + "/v1/stream") as client:
+        client.send(json.dumps({"type": "config", "hot_words": [*names, *(name[::-1] for name in names), "one more"]}))
+        (error,) = [message for message in read(client) if message["type"] == "error"]
+        assert error["code"] == "too_many_hot_words"
+        assert client.close_code == 1008
+
+
+def send_on(client: ClientConnection, seconds: float) -> None:
+    """Send silence as a speaker's microphone would, reading nothing."""
+    for _ in range(int(seconds * 100)):
+        client.send(bytes(CHUNK))
+        time.sleep(0.01)
+
+
+def test_a_client_that_goes_on_sending_after_an_error_is_told_at_once(address) -> None:
+    """Whoever sends on without reading sees the close, with its code and reason, and not after a time limit."""
+    with connect(address + "/v1/stream") as client:
+        client.send('{"type": "config", "hot_words": ["c3po"]}')
+        began = time.monotonic()
+        with pytest.raises(ConnectionClosed) as closed:
+            send_on(client, 4.0)
+        assert time.monotonic() - began < 3
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    assert "c3po" in closed.value.rcvd.reason
 
 
 @contextmanager

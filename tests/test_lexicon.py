@@ -179,7 +179,8 @@ def test_a_user_has_the_first_word(cmudict: Lexicon) -> None:
 
 
 def test_building_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`asr lexicon build` writes a list's words and a user's, says what it left out, and `say` reads the result."""
+    """`asr lexicon build` writes a list's words and a user's, says what it left out; `say` reads the result, and says
+    the other words where one has no pronunciation."""
     (tmp_path / "words.txt").write_text("tomato 17\nwalrus's\nqwyjibo\n")
     (tmp_path / "mine.txt").write_text("zhivago ZH IH V AA G OW\n")
     output = tmp_path / "lexicon.safetensors"
@@ -189,4 +190,8 @@ def test_building_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "qwyjibo" in capsys.readouterr().err
     assert main(["lexicon", "say", str(output), "zhivago's"]) == 0
     assert capsys.readouterr().out == "zhivago's  ZH IH V AA G OW Z  # rule\n"
-    assert main(["lexicon", "say", str(output), "qwyjibo"]) == 1
+    assert main(["lexicon", "say", str(output), "qwyjibo", "tomato"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("tomato  T ")
+    assert said.err.startswith("asr: ")
+    assert said.err.count("\n") == 1

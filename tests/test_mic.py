@@ -28,6 +28,38 @@ def test_ctrl_c_writes_what_was_said_and_nothing_is_lost(recognizer, heard, tmp_
     assert first.strip()
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_earlier_recording_is_never_written_over(heard, tmp_path, linked) -> None:
+    """--save with a name that is taken is refused before anything is heard, and no file is touched or made."""
+    earlier, named, notes = tmp_path / "talk.wav", tmp_path / "link.wav", tmp_path / "talk.txt"
+    earlier.write_bytes(b"what was said yesterday")
+    named = named if linked else earlier
+    if linked:
+        named.symlink_to(earlier)
+    status, text, errors = finish(start("--save", named, "--output", notes, wav=heard, fault="unplugged"))
+    assert (status, text) == (1, "")
+    assert errors == f"asr: {named} is there already: name another file for --save, or move that one away\n"
+    assert earlier.read_bytes() == b"what was said yesterday"
+    assert not notes.exists()
+
+
+def test_sound_and_text_in_one_file_are_refused(heard, tmp_path) -> None:
+    """--save and --output with the same file, however it is written, are refused, and it is not made."""
+    one, other = tmp_path / "talk.srt", tmp_path / "." / ".." / tmp_path.name / "talk.srt"
+    status, text, errors = finish(start("--save", other, "--output", one, wav=heard, fault="unplugged"))
+    assert (status, text) == (1, "")
+    assert re.fullmatch(r"asr: --save and --output are both .*talk\.srt: name two files, .*\n", errors)
+    assert not one.exists()
+
+
+def test_a_command_that_is_refused_leaves_no_empty_recording(heard, tmp_path) -> None:
+    """After a slip in another option the same name can be given again; /dev/null may be there."""
+    saved = tmp_path / "talk.wav"
+    assert finish(start("--save", saved, "--output", "/nowhere/a.txt", wav=heard))[0] == 1
+    assert not saved.exists()
+    assert finish(start("--save", "/dev/null", wav=heard, fault="unplugged"))[1]
+
+
 def test_a_speaker_s_own_pronunciations(heard, renamed) -> None:
     """What the microphone hears is written as the words that the user's file gives to its sounds."""
     process = start("--spoken", "--pronunciations", renamed, wav=heard)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import threading
 import time
 import wave
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import av
@@ -22,6 +24,7 @@ from serving import pcm_of, serving, texts_of
 from asr.audio.resample import StreamResampler
 from asr.formats import to_srt, to_vtt
 
+ROOT = Path(__file__).resolve().parent.parent
 LIMIT_BYTES = 3_000_000
 
 
@@ -157,6 +160,8 @@ def test_models(client) -> None:
         ({"extra_body": {"colour": "blue"}}, "colour"),
         ({"extra_body": {"stream": "maybe"}}, "stream"),
         ({"extra_body": {"keywords": ["   "]}}, "keywords"),
+        ({"extra_body": {"keywords": ["C3PO"]}}, "keywords"),
+        ({"extra_body": {"keywords": [" ".join(["quandary"] * 1_001)]}}, "keywords"),
     ],
 )
 def test_wrong_fields(client, clips, settings, param) -> None:
@@ -166,6 +171,15 @@ def test_wrong_fields(client, clips, settings, param) -> None:
     assert caught.value.param == param
     assert caught.value.type == "invalid_request_error"
     assert caught.value.code == "bad_field"
+
+
+def test_the_error_of_an_unknown_field_names_those_that_are_known(client, clips) -> None:
+    """Whoever misspells a field reads all of those that docs/protocol.md lists."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.audio.transcriptions.create(model="asr", file=clips[0].path, extra_body={"colour": "blue"})
+    named = caught.value.body["message"].partition("there are ")[2].split(", ")
+    table = (ROOT / "docs" / "protocol.md").read_text().partition("| field | |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert sorted(named) == sorted(re.findall(r"`([^`]+)`", " ".join(row.split("|")[1] for row in table.split("\n"))))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +198,16 @@ def test_what_is_no_sound(client, content) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.audio.transcriptions.create(model="asr", file=("speech.wav", content))
     assert caught.value.code == "bad_audio"
+    assert caught.value.body["message"].startswith("the file")
+
+
+CUT_OFF = [
+    ("wav", "pcm_s16le"),
+    ("flac", "flac"),
+    ("webm", "libopus"),
+    ("aiff", "pcm_s16be"),
+    ("au", "pcm_s16be"),
+]
 
 
 def test_a_file_that_breaks_off(client, clips) -> None:
@@ -193,6 +217,20 @@ def test_a_file_that_breaks_off(client, clips) -> None:
     answer = client.audio.transcriptions.create(model="asr", file=("x.opus", path_bytes[: len(path_bytes) // 2]))
     assert answer.text
     assert len(answer.text) < len(client.audio.transcriptions.create(model="asr", file=("x.wav", whole)).text)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), CUT_OFF)
+def test_a_file_that_is_cut_off_has_a_warning(client, speech, tmp_path, suffix, codec) -> None:
+    """The answer to an upload whose header promises more than came says so, and that to a whole one does not."""
+    path = tmp_path / f"speech.{suffix}"
+    write_audio(path, speech[: 16_000 * 10], codec)
+    data = path.read_bytes()
+    transcribe = client.audio.transcriptions.with_raw_response.create
+    whole = transcribe(model="asr", file=(path.name, data))
+    assert "x-asr-warning" not in whole.headers
+    cut = transcribe(model="asr", file=(path.name, data[: len(data) // 2]))
+    assert "were used" in cut.headers["x-asr-warning"]
+    assert json.loads(cut.content)["text"]
 
 
 def test_too_large(client) -> None:

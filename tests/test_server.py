@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from asr.server import logs
 from asr.server.client import AsyncClient, Client, ServerError
 from asr.server.options import ServerOptions
-from serving import pcm_of, serving, texts_of, wait_until_ready
+from serving import is_ready, pcm_of, serving, texts_of, wait_until_ready, wav_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -78,13 +80,52 @@ def test_vosk_s_other_requests(server, recognizer, clips) -> None:
         assert again[-1]["alternatives"][0]["text"]
 
 
-def test_vosk_clients_that_send_a_wav_header_and_no_config(server, clips) -> None:
-    """Eight kilohertz are taken for granted, and 44 bytes of header are no sound."""
-    narrow = clips[0].samples[::2]
-    header = b"RIFF\0\0\0\0WAVEfmt " + bytes(28)
+def test_vosk_clients_that_send_a_wav_header_and_no_config(server, recognizer, clips) -> None:
+    """The header's rate is taken in place of the 8 kHz of clients that say nothing, and is no sound."""
+    pcm = pcm_of(clips[0].samples)
     with connect(server) as socket:
-        replies = send_in_turns(socket, header + pcm_of(narrow), 4_001)  # an odd number of bytes, too
-    assert any(reply.get("text") for reply in replies)
+        replies = send_in_turns(socket, wav_of(pcm, 16_000), 4_001)  # an odd number of bytes, too
+    texts = [reply["text"] for reply in replies if reply.get("text")]
+    assert texts == texts_of(recognizer, pcm, written=False)
+    with connect(server) as socket:
+        socket.send('{"config": {"sample_rate": 8000}}')
+        socket.send(wav_of(pcm, 16_000))
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=10)
+        assert socket.close_code == 1008
+        assert "16000 Hz" in socket.close_reason
+        assert "8000 Hz" in socket.close_reason
+
+
+@pytest.mark.parametrize("path", ["/v1/stream", "/v1/listen"])
+def test_wav_files_and_containers_as_they_are(server, recognizer, clips, path) -> None:
+    """A WAV file of 8 kHz, with a chunk before its samples, is heard with its own settings; a container is refused."""
+    pcm = pcm_of(clips[2].samples[::2])
+    note = b"LIST\x1a\0\0\0INFOISFT\x0d\0\0\0Lavf61.7.100\0\0"
+    end = '{"type": "end"}' if path == "/v1/stream" else '{"type": "CloseStream"}'
+    with connect(server + path) as socket:
+        socket.send(wav_of(pcm, 8_000, before=note))
+        socket.send(end)
+        messages = [json.loads(message) for message in iter_messages(socket)]
+    words = [word for message in messages for word in words_of(message)]
+    stream = recognizer.stream(8_000, written=path == "/v1/stream")
+    events = [*stream.accept(pcm), *stream.finish()]
+    assert words == [word.text for event in events if isinstance(event, asr.Final) for word in event.words] != []
+    with connect(server + path) as socket:
+        socket.send(b"\x1aE\xdf\xa3" + bytes(10_000))
+        *_, last = [json.loads(message) for message in iter_messages(socket)]
+        assert socket.close_code == 1008
+    assert last.get("code", last.get("variant")) == "bad_audio"
+    assert "send raw samples: containers are not served" in last["message"]
+
+
+def words_of(message: dict) -> list[str]:
+    """Words of a final, in our own protocol or in Deepgram's."""
+    if message["type"] == "final":
+        return [word["text"] for word in message["words"]]
+    if message["type"] == "Results" and message["is_final"]:
+        return [word["punctuated_word"] for word in message["channel"]["alternatives"][0]["words"]]
+    return []
 
 
 @pytest.mark.parametrize(
@@ -248,7 +289,35 @@ def test_deepgram_s_sdk(server, recognizer, speech) -> None:
     assert received[-1].duration == pytest.approx(len(speech) / 16_000, abs=0.01)
 
 
-@pytest.mark.parametrize(("query", "hint"), [("encoding=opus", "linear16"), ("sample_rate=x", "sample_rate")])
+def test_deepgram_s_utterance_end(server, clips) -> None:
+    """It comes once, when so much audio has passed after the last word, whether or not silence ends utterances."""
+    pcm = pcm_of(clips[1].samples) + bytes(4 * 32_000)
+    for query in ("endpointing=false&utterance_end_ms=1000", "endpointing=300&utterance_end_ms=2500"):
+        told = []
+        with connect(f"{server}/v1/listen?{query}&interim_results=true") as socket:
+            for begin in range(0, len(pcm), 3_200):
+                socket.send(pcm[begin : begin + 3_200])
+            socket.send('{"type": "CloseStream"}')
+            for message in map(json.loads, iter_messages(socket)):
+                if message["type"] == "UtteranceEnd" or words_of(message):
+                    told.append(message)
+        *_, final, end = told
+        assert [message["type"] for message in told].count("UtteranceEnd") == 1
+        word = final["channel"]["alternatives"][0]["words"][-1]
+        assert end == {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": word["end"]}
+        assert final["speech_final"] == ("false" not in query)
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("encoding=opus", "linear16"),
+        ("sample_rate=x", "sample_rate"),
+        ("utterance_end_ms=soon", "positive number of milliseconds"),
+        ("utterance_end_ms=0", "positive number of milliseconds"),
+        ("utterance_end_ms=nan", "positive number of milliseconds"),
+    ],
+)
 def test_deepgram_settings_that_cannot_work(server, query, hint) -> None:
     """The handshake is refused with 400 and the reason."""
     with pytest.raises(InvalidStatus) as error:
@@ -310,6 +379,31 @@ def test_limits_and_tokens(recognizer) -> None:
         assert refused("/elsewhere", **header) == 404
         with connect(address + "/v1/stream?token=correct%20horse"), connect(address + "/", **header):
             assert refused("/v1/stream", **header) == 503
+
+
+def test_a_full_server_is_not_ready(recognizer) -> None:
+    """With as many connections as it takes, /readyz is 503, and who comes is told that the limit is the server's."""
+    with serving(recognizer, max_connections=1) as (address, _):
+        assert is_ready(address)
+        with connect(address + "/v1/stream"):
+            assert not is_ready(address)
+            assert "too many connections: this server takes 1 " in refusal(address)
+        wait_until_ready(address)
+
+
+def test_a_full_address_leaves_the_server_ready(recognizer) -> None:
+    """Where one address has its share, that is what it is told, and /readyz stays: there is room for others."""
+    with serving(recognizer, max_per_address=1) as (address, _), connect(address + "/v1/stream"):
+        assert is_ready(address)
+        assert "too many connections from one address: this server takes 1 " in refusal(address)
+
+
+def refusal(address: str) -> str:
+    """What is answered to one connection too many."""
+    with pytest.raises(InvalidStatus) as error:
+        connect(address + "/v1/stream")
+    assert error.value.response.status_code == 503
+    return error.value.response.body.decode()
 
 
 def test_stopping_finishes_what_was_said(recognizer, clips) -> None:
@@ -386,3 +480,53 @@ def test_plain_http(server) -> None:
             assert content in response.read().decode()
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(http + "/page/../app.py")
+
+
+def asked(address: str, method: str, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Status, headers and body of the answer to a request."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    connection.request(method, path)
+    response = connection.getresponse()
+    return response.status, response.headers, response.read()
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/listen", "/nowhere"])
+def test_head_is_answered_as_get_is(server, path) -> None:
+    """HEAD, as uptime monitors ask it, has GET's status and headers and no body."""
+    status, headers, body = asked(server, "GET", path)
+    assert body
+    found, found_headers, nothing = asked(server, "HEAD", path)
+    assert (found, nothing) == (status, b"")
+    for name in ("Content-Type", "Upgrade"):
+        assert found_headers[name] == headers[name]
+    if path != "/metrics":  # its figures change
+        assert found_headers["Content-Length"] == str(len(body))
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/v1/models/asr", "GET, HEAD, OPTIONS"),
+        ("/v1/stream", "GET, HEAD, OPTIONS"),
+        ("/v1/audio/transcriptions", "POST, OPTIONS"),
+    ],
+)
+def test_methods(server, path, methods) -> None:
+    """OPTIONS tells the methods that a path takes, as does the answer to one that it does not."""
+    status, headers, body = asked(server, "OPTIONS", path)
+    assert (status, headers["Allow"], body) == (200, methods, b"")
+    status, headers, body = asked(server, "DELETE", path)
+    assert (status, headers["Allow"]) == (405, methods)
+    assert json.loads(body)["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "path", ["/vosk", "/v1/stream", "/v1/listen?model=nova-3", "/v1/realtime", "/v1/twilio", "/v1/twilio/x/transcripts"]
+)
+def test_a_websocket_path_asked_without_an_upgrade(server, path) -> None:
+    """Whoever's proxy drops the header Upgrade is told that the path speaks WebSockets."""
+    status, headers, body = asked(server, "GET", path)
+    assert (status, headers["Upgrade"]) == (426, "websocket")
+    assert "this path speaks WebSockets" in body.decode()

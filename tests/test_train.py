@@ -32,6 +32,7 @@ from asr.train.cmudict import load_cmudict
 from asr.train.codec import through_mp3
 from asr.train.config import Config, find_paths, load_config
 from asr.train.corpus import SampleCache, read_corpus
+from asr.train.corpus_names import named_corpora
 from asr.train.teacher import MISSING, distance, rows_of_line
 from asr.train.trainer import Trainer, train
 
@@ -135,6 +136,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, optimiser) -> No
         assert torch.equal(value, parts["model"][name]), name
     for name, value in whole["average"].items():
         assert torch.equal(value, parts["average"][name]), name
+
+
+def test_a_finished_run_stays_as_it_is(folder, capsys) -> None:
+    """The command of a run that is done says so, and changes neither its model nor its log."""
+    config = load_config(write_config(folder, 2))
+    train(config, folder, folder / "run", "cpu")
+    kept = [folder / "run" / name for name in ("model/weights.safetensors", "log.jsonl", "checkpoint.pt")]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in kept]
+    train(config, folder, folder / "run", "cpu")
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in kept] == before
+    assert "this run is finished" in capsys.readouterr().out
 
 
 def test_a_run_can_start_from_a_model(folder) -> None:
@@ -433,6 +445,12 @@ def test_librispeech_folders_are_read(tmp_path, clips) -> None:
     np.testing.assert_allclose(cache[0], clips[0].samples, atol=1e-4)
 
 
+def test_a_manifest_that_is_not_there(tmp_path) -> None:
+    """The error says so, and speaks of no shard."""
+    with pytest.raises(DataError, match=r"nope\.jsonl: no such manifest"):
+        read_corpus(tmp_path / "nope.jsonl")
+
+
 def test_a_manifest_that_names_missing_audio(folder) -> None:
     """The error names the line and the utterance."""
     with (folder / "clips.jsonl").open("a") as file:
@@ -547,11 +565,84 @@ def test_evaluate_prints_a_table_and_writes_hypotheses(folder, recognizer) -> No
     assert all(r["hypothesis"] for r in rows)
 
 
+def test_evaluate_refuses_an_output_that_it_cannot_write(folder) -> None:
+    """A file of hypotheses in no folder is told of before the model and the corpora are looked for."""
+    done = run_cli("evaluate", folder / "no-model", folder / "no.jsonl", "--output", folder / "none" / "out.jsonl")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"cannot write {folder / 'none' / 'out.jsonl'}: " in done.stderr
+
+
+def test_evaluate_tells_corpora_of_one_name_apart(folder, recognizer) -> None:
+    """Two manifests of one name are two lines, named by their folders, and one for both; the hypotheses say whose."""
+    rows = (folder / "clips.jsonl").read_text().splitlines()
+    for name, count in (("first", 2), ("second", 1)):
+        (folder / name).mkdir()
+        (folder / name / "clips.tar").symlink_to(folder / "clips.tar")
+        (folder / name / "clips.jsonl").write_text("\n".join(rows[:count]))
+    manifests = [folder / name / "clips.jsonl" for name in ("first", "second", "first")]
+    out = folder / "hypotheses.jsonl"
+    done = run_cli("evaluate", recognizer.bundle.path, *manifests, "--output", out, "--cache", folder / "c")
+    assert done.returncode == 0, done.stderr
+    shown = [line.split()[:2] for line in done.stdout.splitlines()[1:]]
+    assert shown == [["first/clips", "2"], ["second/clips", "1"], ["all", "3"]]
+    corpora = [json.loads(line)["corpus"] for line in out.read_text().splitlines()]
+    assert corpora == ["first/clips", "first/clips", "second/clips"]
+
+
+def test_dev_sets_of_one_name_are_all_scored(folder) -> None:
+    """A check of a training run shows the rates of each of two dev sets that have the same name."""
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+        (folder / name / "clips.tar").symlink_to(folder / "clips.tar")
+        (folder / name / "clips.jsonl").symlink_to(folder / "clips.jsonl")
+    path = write_config(folder, 1)
+    path.write_text(path.read_text().replace('dev = ["clips.jsonl"]', 'dev = ["*/clips.jsonl"]'))
+    train(load_config(path), folder, folder / "run", "cpu")
+    rates = [row["wer"] for row in losses(folder / "run") if "wer" in row]
+    assert {name.split()[0] for name in rates[-1]} == {"first/clips", "second/clips"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/dev.jsonl", "b/test.jsonl"], ["dev", "test"]),
+        (["a/dev.jsonl", "b/dev.jsonl", "b/test.jsonl"], ["a/dev", "b/dev", "test"]),
+        (["x/a/dev.jsonl", "y/a/dev.jsonl", "x/b/dev.jsonl"], ["x/a/dev", "y/a/dev", "b/dev"]),
+        (["/dev.jsonl", "/a/dev.jsonl"], ["dev", "a/dev"]),
+        (["/a/dev", "/a/dev.jsonl"], ["/a/dev", "/a/dev.jsonl"]),
+        (["a/dev.jsonl", "a/../a/dev.jsonl"], ["dev"]),
+    ],
+)
+def test_names_of_corpora(paths, names) -> None:
+    """Every corpus has a name of its own, as short as it can be, and one that is there twice is one."""
+    assert list(named_corpora(map(Path, paths))) == names
+
+
 def test_train_reports_a_bad_configuration(tmp_path) -> None:
     """``asr train`` with a missing file is one line and status 1."""
     done = run_cli("train", tmp_path / "none.toml")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "/proc/nowhere"], "/proc/nowhere"),
+        pytest.param(
+            ["--device", "cuda"],
+            "finds no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_train_refuses_what_cannot_work_before_it_reads_any_speech(folder, options, message) -> None:
+    """A folder that cannot be made, and a GPU that is not there, are one line and status 1."""
+    (folder / "clips.tar").unlink()
+    done = run_cli("train", write_config(folder, 2), "--processes", "2", *options)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert message in done.stderr
 
 
 on_glibc = pytest.mark.skipif(

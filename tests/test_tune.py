@@ -76,6 +76,12 @@ def test_words_are_judged_at_their_place() -> None:
     assert count_word_errors(reference, hypothesis).errors == 2
 
 
+def test_the_shipped_model_stays_as_it_is(tmp_path, capsys) -> None:
+    """`asr tune english` says to tune a copy, before any work."""
+    assert main(["tune", "english", str(tmp_path / "none.jsonl")]) == 1
+    assert "tune a copy of" in capsys.readouterr().err
+
+
 def test_the_command_writes_what_it_finds(tmp_path, recognizer, capsys) -> None:
     """`asr tune` leaves the model loadable with the new weights; with --dry-run it changes nothing."""
     model = tmp_path / "model"

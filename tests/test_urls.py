@@ -107,6 +107,13 @@ def test_from_a_store_to_a_store(store, recognizer, clips, capsys) -> None:
     assert contents(store, "/texts")["/may/b.txt"] == expected[0]
 
 
+def test_a_scheme_in_capitals(store, recognizer, clips, capsys) -> None:
+    """MEMORY:// is the address that memory:// is."""
+    store.pipe("/talks/a.opus", clips[0].path.read_bytes())
+    assert main(["transcribe", "MEMORY://talks/a.opus"]) == 0
+    assert capsys.readouterr().out == recognizer.transcribe(clips[0].path).text + "\n"
+
+
 def test_the_beginning_of_a_damaged_file(store, speech, tmp_path, capsys) -> None:
     """In a store without dates it is kept under another name, so that the file counts as not done."""
     whole = write_audio(tmp_path / "cut.mp3", speech).read_bytes()

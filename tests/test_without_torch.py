@@ -52,11 +52,15 @@ print(texts)
     ("program", "remedy"),
     [
         ("from asr.cli.main import main; sys.exit(main(['train', 'none.toml']))", "asr-stream[train]"),
+        ("from asr.cli.main import main; sys.exit(main(['lm', 'train', 'o', 'text.txt']))", "asr-stream[train]"),
+        ("from asr.cli.main import main; sys.exit(main(['punctuation', 'train', 'o', 'text']))", "asr-stream[train]"),
+        ("from asr.cli.main import main; sys.exit(main(['lexicon', 'train-g2p', 'o']))", "asr-stream[train]"),
         ("import asr; asr.load(precision='float32')", "asr-stream[torch]"),
+        ("import asr.ctcdecode", "asr-stream[torch]"),
     ],
 )
 def test_what_needs_torch_says_so(program, remedy) -> None:
-    """Training and the network in float32 name what to install."""
+    """Training of every kind, the network in float32 and ctcdecode's interface name what to install."""
     done = run_without_torch(program)
     assert done.returncode == 1
     assert remedy in done.stderr

@@ -20,6 +20,7 @@ from asr.lm.estimate import encode, estimate
 from asr.lm.table import SPECIAL
 from asr.search import word_state as core
 from asr.search.decoder import DecoderOptions
+from asr.search.hot_phrases import spoken_words
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
 from asr.search.word_beam import _SETTLE_EVERY, WordBeamDecoder
@@ -362,3 +363,13 @@ def test_the_tree_holds_every_pronunciation(lm) -> None:
             assert grown.number(word) in grown.ending(grown.find(sounds))
         assert sorted(grown.pronunciations(word)) == sorted(spoken)
     assert grown.find((3, 3, 3)) == -1
+
+
+def test_hot_words_may_be_written_as_one_writes_them(recognizer) -> None:
+    """Capitals, accents, hyphens and full stops do not matter; what letters do not say is an error that names it."""
+    assert spoken_words("X-ray") == ["x", "ray"]
+    assert spoken_words("Beyonc\u00e9, Mr. O\u2019Neill") == ["beyonce", "mr", "o'neill"]
+    recognizer.stream(16_000, hot_words=["X-ray", "Beyonc\u00e9"])
+    for phrase in ("GPT-4", "R&D", "C#"):
+        with pytest.raises(ConfigError, match=phrase):
+            recognizer.stream(16_000, hot_words=[phrase])

@@ -7,18 +7,24 @@ live audio.
 
 from __future__ import annotations
 
+import io
+import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import av.audio
 import numpy as np
 
+from asr.audio.one_way import OneWay, keep, needs_way_back
+from asr.audio.wav_header import promised_samples
 from asr.errors import AudioError
 
 _LIVE_S, _WHOLE_S = 0.1, 1.0  # of sound in a block: so much as is soon there, or as recognition takes in one
+_ENDLESS_BYTES = 0x7F00_0000  # so long, or longer, says a header whose writer did not know the length
 _WANTED = "give a WAV, FLAC, MP3, Ogg, Opus, M4A, WebM or other file with sound in it"
 
 
@@ -39,46 +45,92 @@ class AudioFile:
         least_s: of sound in each block but the last, in seconds; by default a second, and of what may be live a tenth.
         """
         self.name = str(source) if isinstance(source, (str, Path)) else getattr(source, "name", "the stream")
-        self._seekable = isinstance(source, (str, Path)) or source.seekable()
-        self._least_s = least_s if least_s is not None else _WHOLE_S if self._seekable else _LIVE_S
+        with ExitStack() as opened:
+            self._source = self._reach(source, opened)
+            is_path = isinstance(self._source, (str, Path))
+            self._seekable = not isinstance(self._source, OneWay)
+            self._least_s = least_s if least_s is not None else _WHOLE_S if self._seekable else _LIVE_S
+            try:
+                # The `file:` prefix keeps names with a colon from being read as a network address.
+                target = f"file:{self._source}" if is_path else self._source
+                # What comes from elsewhere may be a list of addresses: nothing that it names is opened.
+                options = {} if is_path else {"protocol_whitelist": "none"}
+                self._container = opened.enter_context(
+                    av.open(target, mode="r", metadata_errors="replace", options=options)
+                )
+            except (av.FFmpegError, ValueError, OSError, EOFError) as error:
+                raise AudioError(f"{self.name}: not readable as audio ({_reason(error)}): {_WANTED}") from error
+            streams = self._container.streams.audio
+            if not streams:
+                raise AudioError(f"{self.name}: has no sound track: {_WANTED}")
+            self._stream = streams[0]
+            self._damage = ""
+            self.sample_rate_hz = int(self._stream.rate or 0)
+            self.channels = int(self._stream.codec_context.channels)
+            self.duration_s = self._duration()
+            if self.sample_rate_hz <= 0:
+                raise AudioError(
+                    f"{self.name}: says its sample rate is 0 Hz. The header is damaged: convert or record it again"
+                )
+            self._opened = opened.pop_all()
+
+    def _reach(self, source: str | Path | BinaryIO, opened: ExitStack) -> str | Path | BinaryIO | OneWay:
+        """What FFmpeg can read: the source itself, or what a pipe gives. What that takes is added to ``opened``."""
         if isinstance(source, (str, Path)):
             path = Path(source)
             if not path.exists():
                 raise AudioError(f"{path}: no such file. Check the name")
             if path.is_dir():
                 raise AudioError(f"{path}: is a folder. Name the files in it")
-            if path.stat().st_size == 0:
-                raise AudioError(f"{path}: the file is empty. Record or copy it again")
-        try:
-            # The `file:` prefix keeps names with a colon from being read as a network address.
-            target = f"file:{source}" if isinstance(source, (str, Path)) else source
-            # What comes from elsewhere may be a list of addresses: nothing that it names is opened.
-            options = {} if isinstance(source, (str, Path)) else {"protocol_whitelist": "none"}
-            self._container = av.open(target, mode="r", metadata_errors="replace", options=options)
-        except (av.FFmpegError, ValueError, OSError, EOFError) as error:
-            raise AudioError(f"{self.name}: not readable as audio ({_reason(error)}): {_WANTED}") from error
-        streams = self._container.streams.audio
-        if not streams:
-            self._container.close()
-            raise AudioError(f"{self.name}: has no sound track: {_WANTED}")
-        self._stream = streams[0]
-        self._damage = ""
-        self.sample_rate_hz = int(self._stream.rate or 0)
-        self.channels = int(self._stream.codec_context.channels)
-        self.duration_s = self._duration()
-        if self.sample_rate_hz <= 0:
-            self._container.close()
-            raise AudioError(
-                f"{self.name}: says its sample rate is 0 Hz. The header is damaged: convert or record it again"
-            )
+            found = path.stat()
+            if stat.S_ISREG(found.st_mode):
+                if found.st_size == 0:
+                    raise AudioError(f"{path}: the file is empty. Record or copy it again")
+                return source
+            try:  # a named pipe: its size says nothing, and each read gives what is there
+                pipe = cast(BinaryIO, opened.enter_context(path.open("rb", buffering=0)))
+            except OSError as error:
+                raise AudioError(f"{path}: cannot be opened ({_reason(error)}). Check your rights to it") from error
+        elif source.seekable():
+            return source
+        else:
+            pipe = source
+        one_way = OneWay(pipe)
+        return opened.enter_context(keep(one_way)) if needs_way_back(one_way) else one_way
 
     def _duration(self) -> float | None:
-        """Length as the file states it, in seconds; None where it does not say, or is a pipe and cannot know."""
-        if not self._seekable:
-            return None
+        """Length as the file states it, in seconds; None where it does not say."""
+        stated_s: float | None = None
         if self._stream.duration is not None and self._stream.time_base is not None:
-            return float(self._stream.duration * self._stream.time_base)
-        return None if self._container.duration is None else self._container.duration / av.time_base
+            stated_s = float(self._stream.duration * self._stream.time_base)
+        elif self._container.duration is not None:
+            stated_s = self._container.duration / av.time_base
+        if self._container.format.name == "wav" and self._stream.codec_context.name.startswith("pcm_"):
+            # FFmpeg counts what is there, not what shall be there, and of a pipe nothing.
+            samples = self._wav_samples()
+            if samples is not None:
+                return samples / self.sample_rate_hz if self.sample_rate_hz > 0 else None
+            return stated_s if self._seekable else None
+        if not self._seekable and stated_s and stated_s * (self._stream.bit_rate or 0) / 8 >= _ENDLESS_BYTES:
+            return None
+        return stated_s
+
+    def _wav_samples(self) -> int | None:
+        """What `promised_samples` says of this file."""
+        source = self._source
+        if isinstance(source, OneWay):
+            return promised_samples(io.BytesIO(source.head))
+        with suppress(OSError):  # who decodes meets the same error, and tells it
+            if isinstance(source, (str, Path)):
+                with Path(source).open("rb") as file:
+                    return promised_samples(file)
+            before = source.tell()
+            try:
+                source.seek(0)
+                return promised_samples(source)
+            finally:
+                source.seek(before)
+        return None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         # Packets of some codecs hold 20 ms: joined, they cost whoever takes them less.
@@ -146,7 +198,7 @@ class AudioFile:
                     yield np.stack(planes).mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0]
 
     def close(self) -> None:
-        self._container.close()
+        self._opened.close()
 
     def __enter__(self) -> AudioFile:
         return self

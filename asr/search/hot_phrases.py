@@ -12,6 +12,7 @@ places of the tree. So any word can be recognised once it is hot, also outside o
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,20 @@ from asr.errors import ConfigError, DataError
 from asr.search.hotwords import HotWord
 from asr.search.lexicon_tree import LexiconTree
 from asr.search.word_state import NOTHING, OUTSIDE, HotArrays
+from asr.text.normalize import normalize
 
 Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's pronunciations, each as tokens
+_SAID = "&@#%*/"  # signs that are said
 _State = tuple[tuple[str, ...], tuple[int, ...]]  # the phrase's words that are closed, and tokens of the next one
+
+
+def spoken_words(phrase: str) -> list[str]:
+    """The words of a phrase as one writes it: *X-ray* is *x ray*, *Beyoncé* is *beyonce*.
+
+    What is read aloud in ways that its letters do not say, such as digits, is left for the pronunciation to refuse.
+    """
+    plain = not any(char.isdigit() or unicodedata.category(char).startswith("S") or char in _SAID for char in phrase)
+    return normalize(phrase).split() if plain else phrase.lower().split()
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ class _Builder:
         self._extra: list[list[int]] = [[], []]
 
     def build(self, hot_words: Iterable[HotWord]) -> HotPhrases:
-        phrases = [(hot, hot.phrase.lower().split()) for hot in hot_words]
+        phrases = [(hot, spoken_words(hot.phrase)) for hot in hot_words]
         for hot, words in phrases:
             for word in words:
                 try:

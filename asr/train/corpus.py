@@ -46,8 +46,10 @@ def read_corpus(path: Path) -> list[Utterance]:
     ``"text": ""`` in a manifest says that a recording has no words: noise. Nothing else does.
 
     Raises:
-        DataError: a line that cannot be read, has no audio, or has a text of which no word is left.
+        DataError: nothing there; a line that cannot be read, has no audio, or has a text of which no word is left.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such manifest or folder. Check the name")
     if path.is_dir():
         utterances = list(_read_folder(path))
     elif path.suffix == ".jsonl":

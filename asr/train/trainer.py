@@ -35,6 +35,7 @@ from asr.train.batches import Batch, Corpus, EpochBatches, collate, plan_epoch
 from asr.train.bfloat16 import has_bfloat16
 from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
+from asr.train.corpus_names import named_corpora
 from asr.train.crf import crf_loss
 from asr.train.muon import make_muon
 from asr.train.phone_lm import PhoneLm
@@ -81,7 +82,8 @@ class Trainer:
         if teacher and config.teacher.layer and config.model.stacked > 1:
             raise ConfigError("[teacher] layer must be 0 with [model] stacked = 2: later layers have fewer steps")
         self.corpus = _load_corpus(find_paths(config.data.train, base), cache, rate, teacher, config.teacher.dimensions)
-        self.dev = {path.stem: _load_corpus([path], cache, rate) for path in find_paths(config.data.dev, base)}
+        dev = named_corpora(find_paths(config.data.dev, base))
+        self.dev = {name: _load_corpus([path], cache, rate) for name, path in dev.items()}
         self.chosen = self._usable_utterances()
         self.hours = float(self.corpus.seconds[self.chosen].sum()) / 3600  # of speech to train on
         self.augmenter = Augmenter(
@@ -121,6 +123,10 @@ class Trainer:
             print(f"step {self.step} of {options.steps} on {self.device}", flush=True)
             if options.bf16 and not self.bf16:
                 print("in float32: this processor's recurrent layers have no bfloat16", flush=True)
+        if self.step >= options.steps:
+            if self.rank == 0:
+                print(f"this run is finished: its model is in {self.output / 'model'}; to train another, give --output")
+            return
         progress = tqdm(
             total=options.steps,
             initial=self.step,
