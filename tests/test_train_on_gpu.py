@@ -57,15 +57,15 @@ def data(tmp_path_factory: pytest.TempPathFactory, recognizer: asr.Recognizer) -
     return folder
 
 
-@pytest.mark.parametrize(("consistency", "at_once"), [("0", "1"), ("0.2", "2")])
+@pytest.mark.parametrize(("consistency", "at_once", "teacher"), [("0", "1", "0"), ("0.2", "2", "0.5")])
 def test_two_clips_are_prepared_and_trained_on(
-    data: Path, recognizer: asr.Recognizer, tmp_path: Path, consistency: str, at_once: str
+    data: Path, recognizer: asr.Recognizer, tmp_path: Path, consistency: str, at_once: str, teacher: str
 ) -> None:
     """A run of a second leaves the averaged weights of one step, close to those that it began with, and its log."""
     config, prepared, run = str(data / "config.toml"), str(tmp_path / "prepared"), tmp_path / "run"
     train_on_gpu.main(["prepare", config, str(data / "clips.jsonl"), "--output", prepared, "--processes", "1"])
     options = ["--seconds", "1", "--hours", "0.1", "--random-rooms", "2", "--twice", "clips"]
-    options += ["--consistency", consistency, "--at-once", at_once]
+    options += ["--consistency", consistency, "--at-once", at_once, "--teacher", teacher]
     train_on_gpu.main(["train", config, "--prepared", prepared, "--output", str(run), *options])
     weights = {}
     for path in run.glob("average.*.safetensors"):
@@ -135,6 +135,22 @@ def test_steps_taken_as_one_begin_with_the_outputs_that_there_were(data: Path, r
     hidden = torch.randn(3, 1, bundle.shape.width)
     rows, once = model.unstack_rows(model.output(hidden)), single.output(hidden).transpose(0, 1)
     torch.testing.assert_close(rows, once.repeat_interleave(2, dim=1))
+
+
+def test_a_teacher_draws_the_network_to_what_it_says(data: Path) -> None:
+    """Nothing draws a network away from a teacher that says the same; from another the gradient leads nearer."""
+    teacher = train_on_gpu.teacher_of(data / "shipped")
+    frames = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(3)) - 5
+    with torch.no_grad():
+        said = teacher.run(frames, teacher.initial_state(2))[0].log_softmax(dim=-1)
+    steps = torch.tensor([20, 12])
+    assert train_on_gpu.distance(said, said, steps) == 0
+    scores = torch.zeros_like(said, requires_grad=True)
+    far = train_on_gpu.distance(scores.log_softmax(dim=-1), said, steps)
+    (gradient,) = torch.autograd.grad(far, scores)
+    nearer = train_on_gpu.distance((scores - 0.1 * gradient).log_softmax(dim=-1), said, steps)
+    assert 0 < nearer < far
+    assert not gradient[1, 12:].any()  # after a line's end nothing counts
 
 
 def test_a_network_does_not_get_narrower(data: Path) -> None:

@@ -17,6 +17,9 @@ With ``--consistency`` every line is in its batch twice, each time with other no
 network is asked to say the same of both (Z. Yao et al., "CR-CTC: consistency regularization on CTC for improved speech
 recognition", ICLR 2025). A batch then holds half as many different lines.
 
+With ``--teacher`` the network is asked to say what the one that it began with says of the same frames, too. One that
+begins with layers that work otherwise than they did (``[model] stacked``) finds its way back so in minutes.
+
 CuPy makes it several times as fast (asr/train/crf_cuda.py).
 """
 
@@ -316,6 +319,14 @@ class Unforgetting(AcousticModel):
         return (frames - means) * self.scale, means[:, -1], counts[:, -1:]
 
 
+def teacher_of(folder: Path) -> AcousticModel:
+    """A model's network as it is, for another to learn from."""
+    bundle = load_bundle(folder)
+    teacher = Unforgetting(dataclasses.replace(bundle.shape, middle_ctc=False))
+    teacher.load_state_dict({name: torch.from_numpy(value) for name, value in widened(bundle.weights).items()})
+    return teacher.eval().requires_grad_(False)
+
+
 def begin_with(model: AcousticModel, folder: Path) -> None:
     """Take over a model's weights. It may have fewer recurrent layers and fewer units: what is new is silent at first.
     These layers may take several steps as one from now on.
@@ -373,6 +384,8 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
     begin_with(model, base / training.start)
     model.to(device).train()
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    teacher = teacher_of(base / training.start).to(device) if options.teacher else None
+    guidance = Guidance(options.consistency, options.teacher, teacher)
     phone_lm = PhoneLm.load(base / config.data.phone_lm)
     optimisers = make_optimisers(model, None, training)
     parameters = list(model.parameters())
@@ -394,7 +407,7 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
     begun = time.monotonic()
     end_file = output / "seconds"
     seconds, heard, shown_at, shown_s, saved_at, step = float(options.seconds), 0.0, begun, 0.0, begun, 0
-    losses = torch.zeros(5, device=device)
+    losses = torch.zeros(6, device=device)
     log = (output / "log.jsonl").open("a")
     while True:
         works = [first if not step and not n else batches.next() for n in range(len(lanes))]
@@ -410,7 +423,7 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
         if is_late:
             model.options = dataclasses.replace(model.options, dropout=options.late_dropout)
         gradients_of = [
-            partial(lane.gradients, model, parameters, work, speech, is_late, config, phone_lm, options.consistency)
+            partial(lane.gradients, model, parameters, work, speech, is_late, config, phone_lm, guidance)
             for lane, work in zip(lanes, works, strict=True)
         ]
         # The first step is taken one batch after the other: it compiles what all need.
@@ -463,6 +476,15 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
     print("done", step, round(heard / 3600, 1), flush=True)
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """What a network is drawn to besides the transcripts."""
+
+    consistency: float = 0.0  # weight of how far two views of a line are apart
+    teacher_weight: float = 0.0  # of how far the network is from its teacher
+    teacher: AcousticModel | None = None
+
+
 class Lane:
     """Where a batch's work is done: a stream of its own, so that several go on at once."""
 
@@ -479,13 +501,13 @@ class Lane:
         is_late: bool,
         config: Config,
         phone_lm: PhoneLm,
-        consistency: float,
+        guidance: Guidance,
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """The gradients of a batch's loss, summed over its tokens, and its parts: see `loss_of`."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.default_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
-            loss, parts = loss_of(model, work, speech.samples, self._augmenters[is_late], config, phone_lm, consistency)
+            loss, parts = loss_of(model, work, speech.samples, self._augmenters[is_late], config, phone_lm, guidance)
             return torch.autograd.grad(loss, parameters), parts
 
     def join(self) -> None:
@@ -509,10 +531,10 @@ def loss_of(
     augmenter: BatchAugmenter,
     config: Config,
     phone_lm: PhoneLm,
-    consistency: float,
+    guidance: Guidance,
 ) -> tuple[Tensor, Tensor]:
     """The loss of a batch, a sum over its tokens, and its parts: phonemes, pieces, middle, how far two views of a line
-    differ, all."""
+    differ, how far the network is from its teacher, all."""
     device, options, delay = samples.device, config.training, config.model.delay
     longest = int(work.ends[:, -1].max())
     starts, ends = work.starts.to(device, non_blocking=True), work.ends.to(device, non_blocking=True)
@@ -524,7 +546,7 @@ def loss_of(
             where = torch.where(at >= begins, at - begins + starts[:, part, None], where)
         lines = samples[where.clamp_max(len(samples) - 1)].float() / 32768 * (at < ends[:, -1:])
         del at, where
-        frames, counts = augmenter(lines, work.ends[:, -1].numpy(), 2 if consistency else 1)
+        frames, counts = augmenter(lines, work.ends[:, -1].numpy(), 2 if guidance.consistency else 1)
         frames = augmenter.mask(frames, counts, model.mean)
         steps = torch.from_numpy((counts + TAIL_FRAMES + FRAME_REDUCTION - 1) // FRAME_REDUCTION)
         size = (int(steps.max()) + delay) * FRAME_REDUCTION
@@ -551,12 +573,21 @@ def loss_of(
     piece_weight, middle_weight = options.piece_weight, options.middle_weight
     loss = (1 - piece_weight) * phones + piece_weight * pieces
     apart = loss.new_zeros(())
-    if consistency:
-        phone_rows, piece_rows = logits[:, delay:, :tokens].float().log_softmax(dim=-1), log_probs.transpose(0, 1)
+    away = apart
+    phone_rows, piece_rows = logits[:, delay:, :tokens].float().log_softmax(dim=-1), log_probs.transpose(0, 1)
+    if guidance.consistency:
         apart = (1 - piece_weight) * divergence(phone_rows, steps) + piece_weight * divergence(piece_rows, steps)
-        loss = loss + consistency * apart
+        loss = loss + guidance.consistency * apart
+    if guidance.teacher is not None:
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16, cache_enabled=False):
+            said, _, _ = guidance.teacher.run(frames, guidance.teacher.initial_state(len(frames)))
+        said = said[:, delay:].float()
+        phones_away = distance(phone_rows, said[..., :tokens].log_softmax(dim=-1), steps)
+        pieces_away = distance(piece_rows, said[..., tokens:].log_softmax(dim=-1), steps)
+        away = (1 - piece_weight) * phones_away + piece_weight * pieces_away
+        loss = loss + guidance.teacher_weight * away
     loss = (1 - middle_weight) * loss + middle_weight * below
-    return loss, torch.stack([phones, pieces, below, apart, loss]).detach()
+    return loss, torch.stack([phones, pieces, below, apart, away, loss]).detach()
 
 
 def divergence(log_probs: Tensor, steps: Tensor) -> Tensor:
@@ -565,10 +596,15 @@ def divergence(log_probs: Tensor, steps: Tensor) -> Tensor:
     It is summed over all steps. Each half is drawn to the other, which itself is taken as it is.
     """
     one, other = log_probs.chunk(2)
-    within = torch.arange(one.shape[1], device=one.device) < steps[: len(one), None].to(one.device)
-    pairs = (one, other.detach()), (other, one.detach())
-    rows = [F.kl_div(drawn, to, reduction="none", log_target=True).sum(dim=-1) for drawn, to in pairs]
-    return ((rows[0] + rows[1]) * within).sum()
+    steps = steps[: len(one)]
+    return distance(one, other.detach(), steps) + distance(other, one.detach(), steps)
+
+
+def distance(log_probs: Tensor, to: Tensor, steps: Tensor) -> Tensor:
+    """How far log probabilities ``(B, T, tokens)`` are from others that they are drawn to, summed over all steps."""
+    within = torch.arange(to.shape[1], device=to.device) < steps[:, None].to(to.device)
+    rows = F.kl_div(log_probs, to, reduction="none", log_target=True).sum(dim=-1)
+    return (rows * within).sum()
 
 
 def save(values: dict[str, Tensor], folder: Path, name: str) -> None:
@@ -606,6 +642,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     two.add_argument("--random-rooms", type=int, default=300)
     two.add_argument("--twice", nargs="*", default=[], help="corpora that count twice: how their names begin")
     two.add_argument("--consistency", type=float, default=0.0, help="weight of two views' difference; 0: one view only")
+    two.add_argument("--teacher", type=float, default=0.0, help="weight of how far it is from what it began with")
     two.add_argument("--save-every", type=float, default=60.0)
     options = parser.parse_args(arguments)
     config = load_config(options.config)
