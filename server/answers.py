@@ -12,6 +12,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from .access import FOREIGN, TOKEN_NEEDED, may_ask, may_enter
+from .deepgram import LISTEN
 from .heartbeat import Heartbeat
 from .openai_api import MODELS, TRANSCRIPTIONS, HttpError, models
 from .options import ServerOptions
@@ -83,7 +84,7 @@ class Answers:
             return _failed(HttpError(HTTPStatus.NOT_FOUND, "not_found", message))
         if method == "OPTIONS":
             return _text(HTTPStatus.OK, "", {"Allow": ", ".join((*taken, "OPTIONS"))})
-        if self._is_spoken(path) and path not in self._pages:
+        if self._is_spoken(path) and path not in self._pages and path != LISTEN:
             hint = f"this path speaks WebSockets: to transcribe a whole file, POST it to {TRANSCRIPTIONS}"
         else:
             hint = f"{path} takes {' and '.join(taken)} alone"
@@ -93,6 +94,8 @@ class Answers:
         """Those that a path takes, besides OPTIONS; none if nothing is served there."""
         if path == TRANSCRIPTIONS:
             return ("POST",)
+        if path == LISTEN:
+            return (*_READ, "POST")
         is_model = path == MODELS or path.startswith(f"{MODELS}/")
         return _READ if path in _FOR_MACHINES or path in self._pages or is_model or self._is_spoken(path) else ()
 

@@ -21,7 +21,8 @@ from .access import FOREIGN, TOKEN_NEEDED, may_ask, may_enter
 from .answers import Answers, admit
 from .codec import Codec, ProtocolError
 from .connection import Connection
-from .deepgram import DeepgramCodec
+from .deepgram import LISTEN, DeepgramCodec
+from .deepgram_file import DeepgramFileCodec, as_deepgram
 from .entrance import Entrance
 from .front import Front
 from .heartbeat import Heartbeat
@@ -36,7 +37,8 @@ from .places import Places
 from .realtime import RealtimeCodec
 from .scheduler import Scheduler
 from .telephone import CALLS, IncomingCall, Telephone, listened_to
-from .transcribing import Transcribing
+from .transcribing import FileCodec, Transcribing
+from .transcription import TranscriptionCodec
 from .twilio import TwilioCodec
 from .vosk import VoskCodec
 from .wyoming import WyomingCodec
@@ -51,9 +53,15 @@ CODECS: dict[str, Callable[[dict[str, list[str]]], Codec]] = {
     "/": lambda _: VoskCodec(),
     "/vosk": lambda _: VoskCodec(),
     "/v1/stream": lambda _: NativeCodec(),
-    "/v1/listen": DeepgramCodec,
+    LISTEN: DeepgramCodec,
     REALTIME: RealtimeCodec,
     CALLS: lambda _: TwilioCodec(),
+}
+
+# What takes a file that is posted to a path, made from the request.
+FILE_CODECS: dict[str, Callable[[HttpConnection], FileCodec]] = {
+    TRANSCRIPTIONS: lambda http: TranscriptionCodec(http.header("content-type")),
+    LISTEN: lambda http: DeepgramFileCodec(http.header("content-type"), parse_qs(urlsplit(http.target).query)),
 }
 
 _ELSEWHERE = "the call may be at another worker: run without --workers, or have its events posted (--call-url)"
@@ -227,15 +235,24 @@ class App:
 
     async def _serve_http(self, http: HttpConnection) -> None:
         """Answer a request that websockets does not know. Raises HttpError."""
-        if http.method != "POST" or urlsplit(http.target).path != TRANSCRIPTIONS:
+        path = urlsplit(http.target).path
+        if http.method != "POST" or path not in FILE_CODECS:
             request = Request(http.target, Headers({"Authorization": http.header("authorization")}))
             ready = not self._stop.is_set() and self._places.able
             http.answer(self._answers.other(http.method, request, ready))
             return
+        try:
+            await self._take_file(http, FILE_CODECS[path])
+        except HttpError as error:
+            if path != LISTEN:
+                raise
+            raise as_deepgram(error) from error
+
+    async def _take_file(self, http: HttpConnection, make_codec: Callable[[HttpConnection], FileCodec]) -> None:
         admit(self._options, http.header("authorization"), http.target, http.headers("origin"), http.headers("host"))
         if (full := self._full(http.address)) is not None:
             raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "server_busy", f"{full}: try later")
-        transcribing = Transcribing(http, self._scheduler, self._options)
+        transcribing = Transcribing(http, make_codec(http), self._scheduler, self._options)
         with self._places.taken(transcribing, http.address):
             await transcribing.run()
 

@@ -47,9 +47,11 @@ from .codec import (
 from .stream_head import StreamHead
 from .utterance_end import UtteranceEnds
 
+LISTEN = "/v1/listen"
+MODEL_INFO = {"name": "asr", "version": "1", "arch": "lstm-ctc"}
+
 _ENCODINGS: dict[str, Encoding] = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
 _SOUND = {"sample_rate": "sample_rate_hz", "encoding": "encoding", "channels": "channels"}  # and names in `Settings`
-_MODEL = {"name": "asr", "version": "1", "arch": "lstm-ctc"}
 
 
 class DeepgramCodec:
@@ -151,8 +153,8 @@ class DeepgramCodec:
             "is_final": final,
             "speech_final": reason == "silence",
             "from_finalize": reason == "flush",
-            "channel": {"alternatives": [_alternative(reading.text, reading.words) for reading in readings]},
-            "metadata": {"request_id": self._id, "model_info": _MODEL, "model_uuid": self._id},
+            "channel": {"alternatives": [alternative(reading.text, reading.words) for reading in readings]},
+            "metadata": {"request_id": self._id, "model_info": MODEL_INFO, "model_uuid": self._id},
         }
 
     def _metadata(self, duration_s: float) -> dict[str, Any]:
@@ -230,7 +232,8 @@ class DeepgramCodec:
         return tuple(terms)
 
 
-def _alternative(text: str, words: tuple[Word, ...]) -> dict[str, Any]:
+def alternative(text: str, words: tuple[Word, ...]) -> dict[str, Any]:
+    """A reading, as results hold it."""
     return {
         "transcript": text,
         "confidence": round(sum(word.confidence for word in words) / len(words), 4) if words else 0.0,

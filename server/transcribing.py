@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Protocol
 
 import numpy as np
 
 from asr.errors import AsrError
 from asr.events import Event, Final
 
-from .codec import Audio, End, Outcome, ProtocolError
+from .codec import Audio, End, Outcome, ProtocolError, Settings
 from .connection import next_number
 from .hot_words import check_hot_words
 from .http import HttpConnection
@@ -20,18 +22,46 @@ from .logs import log_event
 from .openai_api import HttpError, bad_request
 from .options import ServerOptions
 from .scheduler import Job, Scheduler
-from .transcription import EventStream, TranscriptionCodec, render
+from .transcription import EventStream
 from .upload import Decoding, Pipe
 
 _AHEAD = 2  # blocks that the decoder gives on before the engine has heard them
 
 
-class Transcribing:
-    """Serves one request to `/v1/audio/transcriptions`."""
+class FileCodec(Protocol):
+    """One request with a file, and its response. What is wrong with the request raises HttpError."""
 
-    def __init__(self, http: HttpConnection, scheduler: Scheduler, options: ServerOptions) -> None:
+    @property
+    def path(self) -> str:
+        """Where it is posted to."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the request is there."""
+
+    @property
+    def settings(self) -> Settings:
+        """How to open the stream, once a part of the file is there; the file says its sample rate and channels."""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take a piece of the body; give the file's bytes that are in it."""
+
+    def finish(self) -> bytes:
+        """The body is over; give what was held back of the file."""
+
+    def stream(self) -> EventStream | None:
+        """What tells of events as they come; none if there is one answer at the end, as `render` gives it."""
+
+    def render(self, finals: Sequence[Final], duration_s: float, warning: str = "") -> tuple[str, bytes]:
+        """The answer: its content type and its body."""
+
+
+class Transcribing:
+    """Serves one request with a file."""
+
+    def __init__(self, http: HttpConnection, codec: FileCodec, scheduler: Scheduler, options: ServerOptions) -> None:
         self.number = next_number()
-        self._http, self._scheduler, self._options = http, scheduler, options
+        self._http, self._codec, self._scheduler, self._options = http, codec, scheduler, options
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._loop.time()
         self._job: Job | None = None
@@ -41,18 +71,18 @@ class Transcribing:
         self._over = False  # the engine has heard all
         self._failure: Exception | None = None  # of the engine, or of the server
         self._damage: AsrError | None = None  # of the file
+        self._decoding: Decoding | None = None
         self._position_s = 0.0
         self._room = threading.Semaphore(_AHEAD)
         self._abandoned = False
 
     async def run(self) -> None:
         """Read the request, and respond. Raises HttpError, ClientGone."""
-        self._codec = TranscriptionCodec(self._http.header("content-type"))
         declared = self._http.header("content-length")
         if declared.isdigit():
             self._check_size(int(declared))
         self._pipe = Pipe()
-        log_event("opened", connection=self.number, address=self._http.address, path="/v1/audio/transcriptions")
+        log_event("opened", connection=self.number, address=self._http.address, path=self._codec.path)
         status = "broken off"
         try:
             async with asyncio.timeout(self._options.max_duration_s):
@@ -84,24 +114,29 @@ class Transcribing:
 
     async def _read(self) -> None:
         read_bytes = 0
-        decoding: Decoding | None = None
         async for data in self._http.body():
             read_bytes += len(data)
             self._check_size(read_bytes)
-            if data and (sound := self._codec.receive(data)):
-                if decoding is None:
-                    await self._learn()
-                    decoding = Decoding(self._pipe, self._take, self._decoded)
-                await self._pipe.write(sound)
+            if data:
+                await self._decode(self._codec.receive(data))
             self._check()
-        self._codec.finish()
-        if decoding is None:
+        await self._decode(self._codec.finish())
+        if self._decoding is None:
             raise bad_request("bad_audio", "the file is empty: record or copy it again", "file")
         self._pipe.end()
 
+    async def _decode(self, sound: bytes) -> None:
+        """Give bytes of the file, if these are any, to the decoder. Raises HttpError."""
+        if not sound:
+            return
+        if self._decoding is None:
+            await self._learn()
+            self._decoding = Decoding(self._pipe, self._take, self._decoded)
+        await self._pipe.write(sound)
+
     async def _learn(self) -> None:
         """Find out how hot words are said, away from the event loop, which others wait for. Raises HttpError."""
-        hot_words = self._codec.wishes.hot_words
+        hot_words = self._codec.settings.hot_words
         try:
             check_hot_words(hot_words)
         except ProtocolError as error:
@@ -110,7 +145,7 @@ class Transcribing:
             await asyncio.to_thread(self._scheduler.recognizer.learn, hot_words)
 
     async def _respond(self) -> None:
-        stream = EventStream() if self._codec.wishes.stream else None
+        stream = self._codec.stream()
         while True:
             self._news.clear()
             self._check()
@@ -126,7 +161,7 @@ class Transcribing:
             self._begin_stream()
             await self._http.send(stream.end(warning))
             return
-        kind, body = render(self._codec.wishes, self._finals, self._position_s, warning)
+        kind, body = self._codec.render(self._finals, self._position_s, warning)
         headers = {"x-asr-warning": warning.encode("ascii", "replace").decode()} if warning else {}
         self._http.respond(HTTPStatus.OK, kind, body, headers)
 
@@ -170,7 +205,9 @@ class Transcribing:
             return
         try:
             if self._job is None:
-                settings = replace(self._codec.settings, sample_rate_hz=float(rate_hz), hot_words=())
+                settings = replace(
+                    self._codec.settings, sample_rate_hz=float(rate_hz), encoding="f32le", channels=1, hot_words=()
+                )
                 self._job = self._scheduler.open(settings, self._deliver)
                 self._expect(self._job)
             self._job.submit(Audio(data))
@@ -179,7 +216,7 @@ class Transcribing:
 
     def _expect(self, job: Job) -> None:
         """Set the hot words, apart from the rest: what is wrong with them is no fault of the file."""
-        if hot_words := self._codec.wishes.hot_words:
+        if hot_words := self._codec.settings.hot_words:
             try:
                 job.stream.set_hot_words(hot_words)
             except AsrError as error:

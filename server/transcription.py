@@ -29,7 +29,7 @@ from asr.search.hotwords import HotWord
 
 from .codec import Settings, pause_rule
 from .deltas import Deltas
-from .openai_api import HttpError, bad_request
+from .openai_api import TRANSCRIPTIONS, HttpError, bad_request
 
 _FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 _GRANULARITIES = ("word", "segment")
@@ -59,7 +59,12 @@ class Wishes:
 
 
 class TranscriptionCodec:
-    """One request. ``content_type`` is that header's value. Whatever is wrong raises HttpError."""
+    """See `asr.server.transcribing.FileCodec`. ``content_type`` is that header's value.
+
+    Whatever is wrong raises HttpError.
+    """
+
+    path = TRANSCRIPTIONS
 
     def __init__(self, content_type: str) -> None:
         kind, options = parse_options_header(content_type)
@@ -108,8 +113,8 @@ class TranscriptionCodec:
         sound, self._sound = b"".join(self._sound), []
         return sound
 
-    def finish(self) -> None:
-        """The body is over."""
+    def finish(self) -> bytes:
+        """The body is over; nothing of the file was held back."""
         if not self.whole:
             raise bad_request("bad_multipart", "the multipart body ends before its last boundary: send all of it")
         if not self.file_begun:
@@ -118,6 +123,15 @@ class TranscriptionCodec:
             raise bad_request(
                 "bad_field", f"{self.wishes.response_format} cannot be streamed: use json", "response_format"
             )
+        return b""
+
+    def stream(self) -> EventStream | None:
+        """What tells of events as they come, if the client wants that."""
+        return EventStream() if self.wishes.stream else None
+
+    def render(self, finals: Sequence[Final], duration_s: float, warning: str = "") -> tuple[str, bytes]:
+        """See `render`."""
+        return render(self.wishes, finals, duration_s, warning)
 
     def _part_begin(self) -> None:
         self._parts += 1

@@ -510,6 +510,7 @@ def test_head_is_answered_as_get_is(server, path) -> None:
         ("/healthz", "GET, HEAD, OPTIONS"),
         ("/v1/models/asr", "GET, HEAD, OPTIONS"),
         ("/v1/stream", "GET, HEAD, OPTIONS"),
+        ("/v1/listen", "GET, HEAD, POST, OPTIONS"),
         ("/v1/audio/transcriptions", "POST, OPTIONS"),
     ],
 )
