@@ -13,6 +13,7 @@ for event in stream.finish():
     print(event.text)
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from asr.stream import Stream, StreamError
     from asr.written.form import WrittenForm
     from asr.written.replacements import Replacement, read_replacements
+
+# Whoever runs Python at the root of a checkout gets this folder for the package that they have installed. The server,
+# the command line and the shipped model, which the package has within it, lie beside it there.
+_BESIDE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if os.path.isfile(os.path.join(_BESIDE, "pretrained", "model.toml")):
+    __path__.append(_BESIDE)
 
 # Names are fetched when they are used: `asr --version` loads no recogniser, nor does a program that only wants errors.
 _HOMES = {

@@ -326,3 +326,17 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert error.count("\n") == 1
     assert f"cannot write {output}: " in error
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_python_at_the_root_of_a_checkout_has_all_of_the_package() -> None:
+    """There `asr` hides the installed package: server, command line and shipped model are found beside it."""
+    program = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if not finder.__module__.startswith("__editable__")]
+import asr, asr.cli.main
+from asr.server.options import ServerOptions
+print(asr.load().bundle.path.name)
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "pretrained\n", done.stderr
