@@ -26,6 +26,7 @@ from asr.errors import AsrError
 from asr.events import Alternative, Event, Final, Partial, Word
 from asr.search.hotwords import HotWord
 
+_PIECE_BYTES = 1 << 18  # of audio in a message: a server takes 1 MiB at most
 _PATH = "/v1/stream"
 
 
@@ -102,8 +103,9 @@ class Client:
         self._socket.send(make_config(**settings))
 
     def send(self, pcm: bytes) -> None:
-        """Send a chunk of audio of any length up to the server's limit (1 MiB)."""
-        self._say(pcm)
+        """Send a chunk of audio of any length."""
+        for begin in range(0, len(pcm), _PIECE_BYTES):
+            self._say(pcm[begin : begin + _PIECE_BYTES])
 
     def set_hot_words(self, hot_words: Sequence[HotWord | str]) -> None:
         """Expect these phrases from the next utterance on."""
@@ -169,7 +171,8 @@ class AsyncClient:
 
     async def send(self, pcm: bytes) -> None:
         """See `Client.send`."""
-        await self._say(pcm)
+        for begin in range(0, len(pcm), _PIECE_BYTES):
+            await self._say(pcm[begin : begin + _PIECE_BYTES])
 
     async def set_hot_words(self, hot_words: Sequence[HotWord | str]) -> None:
         """See `Client.set_hot_words`."""

@@ -258,6 +258,16 @@ def test_our_client_asynchronous(server, recognizer, clips) -> None:
     assert finals == texts_of(recognizer, pcm)
 
 
+def test_our_client_sends_any_length_at_once(server, recognizer, clips) -> None:
+    """More audio than a message may hold is sent in one call, and heard as it is."""
+    pcm = pcm_of(clips[4].samples)
+    pcm *= (1 << 20) // len(pcm) + 1
+    with Client(server) as client:
+        client.send(pcm)
+        client.end()
+        assert [event.text for event in client if isinstance(event, asr.Final)] == texts_of(recognizer, pcm)
+
+
 def test_deepgram_s_sdk(server, recognizer, speech) -> None:
     """The official SDK, pointed at this server: interim and final results, words, Finalize, and the end."""
     deepgram = pytest.importorskip("deepgram")
