@@ -161,7 +161,7 @@ class App:
         """Answer plain HTTP, and refuse what must not become a connection."""
         path = urlsplit(request.path).path
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return self._answers.get(request, ready=not self._stop.is_set() and self._places.able)
+            return self._answers.get(request, self._is_ready)
         if not _is_spoken(path):
             paths = ", ".join(CODECS)
             return socket.respond(HTTPStatus.NOT_FOUND, f"no protocol is served at {path}: there are {paths}\n")
@@ -181,6 +181,11 @@ class App:
         if path == REALTIME:
             self._large.allow(socket)
         return None
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether another stream would be served."""
+        return not self._stop.is_set() and self._places.able
 
     def _is_known(self, request: Request) -> bool:
         """Whether the request brings the token, if one is asked for."""
@@ -238,8 +243,7 @@ class App:
         path = urlsplit(http.target).path
         if http.method != "POST" or path not in FILE_CODECS:
             request = Request(http.target, Headers({"Authorization": http.header("authorization")}))
-            ready = not self._stop.is_set() and self._places.able
-            http.answer(self._answers.other(http.method, request, ready))
+            http.answer(self._answers.other(http.method, request, self._is_ready))
             return
         try:
             await self._take_file(http, FILE_CODECS[path])

@@ -15,7 +15,6 @@ from websockets.exceptions import ConnectionClosed
 
 from asr.errors import AsrError
 from asr.events import Final
-from asr.search.hotwords import HotWord
 
 from .codec import (
     Audio,
@@ -29,7 +28,7 @@ from .codec import (
     SetHotWords,
     Settings,
 )
-from .hot_words import check_hot_words
+from .hot_words import learn
 from .listener import ByteSocket
 from .logs import log_event
 from .options import ServerOptions
@@ -86,7 +85,6 @@ class Connection:
         self._jobs: dict[int, Job] = {}  # by lane
         self._unended = 0  # jobs that are told to end and have not
         self._settings = Settings()
-        self._learned: tuple[HotWord, ...] = ()  # hot words of which the sounds are known
         self._queued = 0  # commands that are submitted and not done
         self._queued_s = 0.0  # of audio in them
         self._room = asyncio.Event()
@@ -155,13 +153,14 @@ class Connection:
                 self._heard_at = self._loop.time()
                 commands = self._codec.receive(message)
                 del message  # it may be large, and what it asks for may take a while
-                await self._learn(self._codec.settings.hot_words)
+                if not self._jobs:  # the next command may open a stream
+                    await learn(self._scheduler.recognizer, self._codec.settings.hot_words)
                 for command in commands:
                     if isinstance(command, Say):
                         self._put(command.replies)
                         continue
                     if isinstance(command, SetHotWords):
-                        await self._learn(command.hot_words)
+                        await learn(self._scheduler.recognizer, command.hot_words)
                     await self._make_room()
                     if self._over.is_set() or self._ending:
                         return
@@ -173,15 +172,6 @@ class Connection:
                 self._over.set()
         except Exception as error:
             self.give_up(error)
-
-    async def _learn(self, hot_words: tuple[HotWord, ...]) -> None:
-        """Find out how hot words are said, away from the event loop, which others wait for. Raises ProtocolError."""
-        if hot_words is self._learned:
-            return
-        self._learned = hot_words
-        check_hot_words(hot_words)
-        if hot_words:
-            await asyncio.to_thread(self._scheduler.recognizer.learn, hot_words)
 
     async def _drop(self) -> None:
         """Read what still comes: a client that only sends would not see that the connection is closed."""

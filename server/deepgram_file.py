@@ -21,7 +21,6 @@ from typing import Any
 
 from python_multipart.multipart import parse_options_header
 
-from asr.audio.pcm import Encoding
 from asr.events import Alternative, Final
 from asr.search.endpoint import DEFAULT_RULES
 from asr.written.form import WrittenForm
@@ -30,12 +29,12 @@ from .codec import ProtocolError, Settings, pause_rule
 from .compressed import FILE_MARKS, begins_with_frames, is_mp4
 from .deepgram import LISTEN, MODEL_INFO, DeepgramCodec, alternative
 from .openai_api import HttpError, bad_request
-from .wav_header import WAV_MARKS
+from .wav_header import WAV_ENCODINGS, WAV_MARKS
 
 _MOST_SPLIT_S = 60.0
 _HEAD_BYTES = 8  # by which all but MP3 and AAC are known
 _UNKNOWN_BYTES = 0xFFFF_FFFF
-_WAV_CODES: dict[Encoding, tuple[int, int]] = {"s16le": (1, 16), "f32le": (3, 32), "alaw": (6, 8), "mulaw": (7, 8)}
+_WAV_CODES = {encoding: codes for codes, encoding in WAV_ENCODINGS.items()}
 
 
 class DeepgramError(HttpError):

@@ -16,7 +16,7 @@ from asr.events import Event, Final
 
 from .codec import Audio, End, Outcome, ProtocolError, Settings
 from .connection import next_number
-from .hot_words import check_hot_words
+from .hot_words import learn
 from .http import HttpConnection
 from .logs import log_event
 from .openai_api import HttpError, bad_request
@@ -135,14 +135,11 @@ class Transcribing:
         await self._pipe.write(sound)
 
     async def _learn(self) -> None:
-        """Find out how hot words are said, away from the event loop, which others wait for. Raises HttpError."""
-        hot_words = self._codec.settings.hot_words
+        """Find out how hot words are said. Raises HttpError."""
         try:
-            check_hot_words(hot_words)
+            await learn(self._scheduler.recognizer, self._codec.settings.hot_words)
         except ProtocolError as error:
             raise _bad_keywords(error) from error
-        if hot_words:
-            await asyncio.to_thread(self._scheduler.recognizer.learn, hot_words)
 
     async def _respond(self) -> None:
         stream = self._codec.stream()

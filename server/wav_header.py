@@ -12,7 +12,8 @@ WAV_MARKS = (b"RIFF", b"RF64")
 
 _MOST_BYTES = 1 << 16  # before the first sample
 _CODED, _EXTENSIBLE = 0x0001, 0xFFFE  # the latter's real format is among what follows
-_ENCODINGS: dict[tuple[int, int], Encoding] = {(1, 16): "s16le", (3, 32): "f32le", (6, 8): "alaw", (7, 8): "mulaw"}
+# By the code of a format and its bits a sample.
+WAV_ENCODINGS: dict[tuple[int, int], Encoding] = {(1, 16): "s16le", (3, 32): "f32le", (6, 8): "alaw", (7, 8): "mulaw"}
 _MOST_CHANNELS = 64
 
 
@@ -63,7 +64,7 @@ def _read_format(chunk: bytes) -> WavFormat:
     )
     if code == _EXTENSIBLE and len(chunk) >= 26:
         code = int.from_bytes(chunk[24:26], "little")
-    encoding = _ENCODINGS.get((code, bits))
+    encoding = WAV_ENCODINGS.get((code, bits))
     if encoding is None:
         kind = "" if code == _CODED else f" of format {code}"
         raise _bad(f"says samples of {bits} bits{kind}", "16-bit integers, 32-bit floats, mu-law or A-law")
