@@ -298,7 +298,10 @@ def test_workers_share_connections_evenly() -> None:
     with workers(2, log) as (address, _), ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(let_in(address))
-        opened = Counter(re.findall(r"opened +pid=(\d+)", "".join(log)))
+        deadline_s = time.monotonic() + 20
+        while len(found := re.findall(r"opened +pid=(\d+)", "".join(log))) < 12 and time.monotonic() < deadline_s:
+            time.sleep(0.05)  # what is logged comes through a pipe
+        opened = Counter(found)
     assert sorted(opened.values()) == [6, 6]
 
 
