@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 _PAGE_BYTES = 2 << 20
-_LINE_BYTES = 64  # where an array begins, so that no vector lies across two lines of the cache
+LINE_BYTES = 64  # where an array begins, so that no vector lies across two lines of the cache
 _ADVICE = getattr(mmap, "MADV_HUGEPAGE", None)  # only Linux has it
 
 Fields = TypeVar("Fields")
@@ -52,4 +52,4 @@ def _arrays(part: Any) -> list[np.ndarray[Any, Any]]:
 
 
 def _room(array: np.ndarray[Any, Any]) -> int:
-    return -(-array.nbytes // _LINE_BYTES) * _LINE_BYTES
+    return -(-array.nbytes // LINE_BYTES) * LINE_BYTES

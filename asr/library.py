@@ -52,8 +52,10 @@ _V3 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 _TILES = frozenset({"amx_tile", "amx_int8"})
 LEVELS = (  # best first
-    Level("amx", "x86_64", "x86-64-v4", "+avx512vnni,+amx-tile,+amx-int8", _V4 | {"avx512_vnni"} | _TILES),
-    Level("avx512vnni", "x86_64", "x86-64-v4", "+avx512vnni", _V4 | {"avx512_vnni"}),
+    Level(
+        "amx", "x86_64", "x86-64-v4", "+avx512vnni,+amx-tile,+amx-int8,-prefer-256-bit", _V4 | {"avx512_vnni"} | _TILES
+    ),
+    Level("avx512vnni", "x86_64", "x86-64-v4", "+avx512vnni,-prefer-256-bit", _V4 | {"avx512_vnni"}),
     Level("avx2", "x86_64", "x86-64-v3", "", _V3),
     Level("dotprod", "aarch64", "generic", "+dotprod", frozenset({"asimddp"})),
     Level("neon", "aarch64", "generic", "", frozenset()),  # which each of them has

@@ -22,6 +22,7 @@ from asr.network.quantized import QuantizedModel
 from asr.network.shape import ModelOptions
 from asr.network.state import StreamState
 from asr.train.bfloat16 import has_bfloat16
+from asr.train.four_bits import coarse_arrays
 
 CELLS = [("lstm", 1), ("gru", 1), ("rnn", 1), ("lstm", 2)]  # and how many steps they take as one
 
@@ -232,9 +233,10 @@ def test_options_that_cannot_work_are_refused() -> None:
         ModelOptions(stacked=3)
 
 
-@pytest.mark.parametrize(("cell", "stacked"), CELLS)
-def test_many_streams_at_once_give_the_same_bits(cell, stacked, monkeypatch) -> None:
-    """The kernel for any CPU and the one for x86 agree in every bit, of logits and of state, at each step."""
+@pytest.mark.parametrize(("cell", "stacked", "four_bits"), [*((*each, False) for each in CELLS), ("lstm", 1, True)])
+def test_many_streams_at_once_give_the_same_bits(cell, stacked, four_bits, monkeypatch) -> None:
+    """The kernel for any CPU and the one for x86 agree in every bit, of logits and of state, at each step; so they do
+    where the layers' weights have four bits."""
     torch.manual_seed(3)
     # As wide as AMX wants it, but for the first convolution and the second.
     options = ModelOptions(
@@ -242,11 +244,12 @@ def test_many_streams_at_once_give_the_same_bits(cell, stacked, monkeypatch) -> 
     )
     model = AcousticModel(options).eval()
     model.set_normalisation(torch.randn(80), torch.rand(80) + 0.5)
+    weights = coarse_arrays(model.arrays()) if four_bits else model.arrays()
     frames = [torch.randn(7, 12, 80).numpy() * 3 for _ in range(4)]
     results = []
     for own in [False, *([True] if packed_weights.available() else [])]:
         monkeypatch.setattr("asr.network.packed_weights.available", lambda own=own: own)
-        quantized = QuantizedModel(model.options, model.arrays())
+        quantized = QuantizedModel(model.options, weights)
         state = quantized.initial_state(7)
         for part in frames:
             logits, state = quantized(part, state)
@@ -257,7 +260,7 @@ def test_many_streams_at_once_give_the_same_bits(cell, stacked, monkeypatch) -> 
 
 @pytest.fixture(scope="module", params=["amx_int8", "avx512_vnni", "avx2"])
 def products(request):
-    """Our own product, compiled for one set of instructions or the other."""
+    """Our own products, of weights in bytes and in halves of them, compiled for one set of instructions or another."""
     by_blocks = request.param == "amx_int8"
     if not (has_tiles() if by_blocks else packed_weights.has(request.param)):
         pytest.skip(f"this CPU has no {request.param}")
@@ -266,15 +269,21 @@ def products(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed_block, "_for_tiles", lambda: by_blocks)
         patch.setattr(packed_tile, "_for_vnni", lambda: request.param != "avx2")
-        tiles = {"_tile_of_one": packed_tile.make_tile(1), "_tile_of_four": packed_tile.make_tile(4)}
+        scope = {**packed_kernel.products.py_func.__globals__, "_unpack": packed_tile.make_unpack()}
+        for name, rows in (("one", 1), ("four", 4)):
+            scope |= {f"_tile_of_{name}": packed_tile.make_tile(rows)}
+            scope |= {f"_half_tile_of_{name}": packed_tile.make_tile(rows, halves=True)}
         for name in ("has_blocks", "begin_blocks", "end_blocks", "block"):
-            tiles[f"_{name}"] = getattr(packed_block, f"make_{name}")()
-        python = packed_kernel.products.py_func
-        scope = {**python.__globals__, **tiles}
-        compiled = njit(_nrt=False)(FunctionType(python.__code__, scope, "products"))
-        empty = packed_weights.pack_matrix(np.zeros((1, 4), np.int8)).weight
-        compiled(empty, np.zeros((1, 64), np.int32), np.zeros((1, 4), np.int8), np.zeros((1, 64), np.int32))
-        yield compiled
+            scope[f"_{name}"] = getattr(packed_block, f"make_{name}")()
+        for name in ("_begin", "_of_panel", "products", "products_of_halves"):
+            python = getattr(packed_kernel, name).py_func
+            scope[name] = njit(_nrt=False)(FunctionType(python.__code__, scope, name))
+        panels = packed_weights.pack_matrix(np.zeros((1, 8), np.int8))
+        rows, sums = np.zeros((1, 8), np.int8), np.zeros((1, 64), np.int32)
+        scope["products"](panels.weight, panels.begin, rows, sums)
+        halves = packed_weights.halve(panels)
+        scope["products_of_halves"](halves.weight, halves.levels, halves.begin, rows, np.zeros(512, np.int8), sums)
+        yield scope["products"], scope["products_of_halves"]
 
 
 @given(st.integers(1, 40), st.integers(1, 40) | st.sampled_from([16, 32, 48]), st.integers(1, 130), st.integers(0, 99))
@@ -286,8 +295,38 @@ def test_our_own_product_is_exact(products, count, depth, outputs, seed) -> None
     rows = pick([-128, 127], (count, packed_weights.DEPTH * depth)).astype(np.int8)
     panels = packed_weights.pack_matrix(weight)
     sums = np.empty((count, panels.begin.size), np.int32)
-    products(panels.weight, panels.begin, rows, sums)
+    products[0](panels.weight, panels.begin, rows, sums)
     assert np.array_equal(sums[:, :outputs], rows.astype(np.int32) @ weight.T.astype(np.int32))
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 20) | st.sampled_from([8, 16, 24]),
+    st.integers(1, 130),
+    st.integers(1, 15),
+    st.integers(0, 99),
+)
+def test_weights_in_halves_of_bytes_give_the_same_sums(products, count, pairs, outputs, different, seed) -> None:
+    """Of at most sixteen different weights, zero for padding among them, half a byte each gives the exact sums."""
+    random = np.random.default_rng(seed)
+    levels = random.choice(np.arange(-127, 128), different, replace=False)
+    inputs = 2 * packed_weights.DEPTH * pairs
+    weight = random.choice(levels, (outputs, inputs)).astype(np.int8)
+    rows = random.integers(-128, 128, (count, inputs)).astype(np.int8)
+    halves = packed_weights.halve(packed_weights.pack_matrix(weight))
+    assert halves is not None
+    assert halves.weight.size == -(-outputs // 64) * 64 * inputs // 2
+    sums, room = np.empty((count, halves.begin.size), np.int32), np.empty(64 * inputs, np.int8)
+    products[1](halves.weight, halves.levels, halves.begin, rows, room, sums)
+    assert np.array_equal(sums[:, :outputs], rows.astype(np.int32) @ weight.T.astype(np.int32))
+
+
+def test_more_than_sixteen_weights_stay_in_bytes() -> None:
+    """Half a byte cannot tell seventeen weights apart, nor has a matrix of an odd number of steps halves."""
+    weight = np.resize(np.arange(17, dtype=np.int8), (64, 8))
+    assert packed_weights.halve(packed_weights.pack_matrix(weight)) is None
+    assert packed_weights.halve(packed_weights.pack_matrix(np.minimum(weight, 15))) is not None
+    assert packed_weights.halve(packed_weights.pack_matrix(np.zeros((64, 4), np.int8))) is None
 
 
 def test_kernels_are_kept_where_nothing_else_can_be_written(tmp_path) -> None:

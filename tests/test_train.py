@@ -33,6 +33,7 @@ from asr.train.codec import through_mp3
 from asr.train.config import Config, find_paths, load_config
 from asr.train.corpus import SampleCache, read_corpus
 from asr.train.corpus_names import named_corpora
+from asr.train.four_bits import rounded_rows
 from asr.train.teacher import MISSING, distance, rows_of_line
 from asr.train.trainer import Trainer, train
 
@@ -253,6 +254,64 @@ def test_recurrent_layers_can_begin_to_take_two_steps_as_one(folder, clips) -> N
     path.write_text(path.read_text().replace("pieces =", "# pieces ="))
     with pytest.raises(ConfigError, match="only its own tokens"):
         Trainer(load_config(path), folder, folder / "dropped", "cpu")
+
+
+def test_weights_of_four_bits_are_learned(folder, clips) -> None:
+    """With four_bits a run lowers the loss that the rounded weights have, goes on training those that are not rounded,
+    and writes a model whose layers have sixteen weights, times a scale for each row."""
+    path = write_config(folder, 40)
+    path.write_text(path.read_text() + "four_bits = true\naverage_decay = 0.9\n")
+    trainer = Trainer(load_config(path), folder, folder / "run", "cpu")
+    batch = next(iter(trainer._batches()))
+    first = trainer._train_step(batch)
+    trainer.run()
+    assert trainer._train_step(batch) < 0.7 * first
+    own = trainer.model.cells[0].weight_hh_l0.detach()
+    assert len(own.unique()) > 1000
+    recognizer = asr.load(folder / "run" / "model")
+    weights = recognizer.bundle.weights
+    layers = [weights["blocks.0.weight"], weights["cells.0.weight_ih_l0"], weights["cells.0.weight_hh_l0"]]
+    assert all(matrix.dtype == np.int8 and len(np.unique(matrix)) <= 16 for matrix in layers)
+    assert np.abs(widened(weights)["cells.0.weight_hh_l0"] - own.numpy()).mean() < 0.2 * own.abs().mean()
+    recognizer.transcribe(clips[0].path)
+
+
+def test_rounding_to_four_bits_errs_least() -> None:
+    """Of weights that are normally distributed an error of a hundredth of their square is left, and no level between
+    two others would have been nearer by more than a step of a byte."""
+    values = torch.randn(8, 4096, generator=torch.Generator().manual_seed(1)) * 0.03
+    levels, unit = rounded_rows(values)
+    assert float((levels * unit - values).square().mean() / values.square().mean()) == pytest.approx(0.0095, rel=0.05)
+    nearest = (levels.unique()[None, None] * unit[:, :, None] - values[:, :, None]).abs().amin(dim=2)
+    assert bool(((levels * unit - values).abs() <= nearest + unit).all())
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_network_stays_near_what_it_was(folder, pieces) -> None:
+    """With stay, a network that begins with another's weights is nearly as far from it as 8 bits are; one whose weights
+    were disturbed is far, and training brings it back. A model of other pieces cannot say where to stay."""
+    path = write_config(folder, 30)
+    if pieces:
+        with_pieces(path, ["the", "in"])
+    train(load_config(path), folder, folder / "first", "cpu")
+    path.write_text(path.read_text() + 'start = "first/model"\nstay = 1.0\n')
+    trainer = Trainer(load_config(path), folder, folder / "second", "cpu")
+    batch = next(iter(trainer._batches()))
+    trainer._train_step(batch)
+    near = trainer.former_distance
+    with torch.no_grad():
+        trainer.model.cells[0].weight_hh_l0.mul_(-1)
+        trainer.model.blocks[0].weight.mul_(-1)
+    trainer._train_step(batch)
+    far = trainer.former_distance
+    assert near < 0.2 * far
+    trainer.run()
+    trainer._train_step(batch)
+    assert trainer.former_distance < 0.5 * far
+    assert losses(folder / "second")[-1]["step"] == 30
+    path.write_text(path.read_text().replace('pieces = "pieces.txt"', ""))
+    with pytest.raises(ConfigError, match="other tokens or pieces"):
+        Trainer(load_config(with_pieces(path, ["zorp"])), folder, folder / "third", "cpu")
 
 
 def test_pieces_of_a_model_of_phonemes_are_kept(folder) -> None:
@@ -525,6 +584,7 @@ def test_noise_without_words_teaches_silence(folder, kernels, phonemes, capsys) 
         ("[model]\nmels = 40\n", "must equal"),
         ('[training]\noptimiser = "sgd"\n', "choose muon or adamw"),
         ("[augment]\nmp3 = 0.3\nmp3_kbit_s = []\n", "needs bit rates"),
+        ("[training]\nstay = 1.0\n", "name it as start"),
     ],
 )
 def test_slips_in_a_configuration(tmp_path, text, message) -> None:

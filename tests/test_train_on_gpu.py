@@ -57,15 +57,18 @@ def data(tmp_path_factory: pytest.TempPathFactory, recognizer: asr.Recognizer) -
     return folder
 
 
-@pytest.mark.parametrize(("consistency", "at_once", "teacher"), [("0", "1", "0"), ("0.2", "2", "0.5")])
+@pytest.mark.parametrize(
+    "guidance",
+    [[], ["--consistency", "0.2", "--at-once", "2", "--teacher", "0.5"], ["--four-bits", "--at-once", "2"]],
+    ids=["alone", "guided", "four bits"],
+)
 def test_two_clips_are_prepared_and_trained_on(
-    data: Path, recognizer: asr.Recognizer, tmp_path: Path, consistency: str, at_once: str, teacher: str
+    data: Path, recognizer: asr.Recognizer, tmp_path: Path, guidance: list[str]
 ) -> None:
     """A run of a second leaves the averaged weights of one step, close to those that it began with, and its log."""
     config, prepared, run = str(data / "config.toml"), str(tmp_path / "prepared"), tmp_path / "run"
     train_on_gpu.main(["prepare", config, str(data / "clips.jsonl"), "--output", prepared, "--processes", "1"])
-    options = ["--seconds", "1", "--hours", "0.1", "--random-rooms", "2", "--twice", "clips"]
-    options += ["--consistency", consistency, "--at-once", at_once, "--teacher", teacher]
+    options = ["--seconds", "1", "--hours", "0.1", "--random-rooms", "2", "--twice", "clips", *guidance]
     train_on_gpu.main(["train", config, "--prepared", prepared, "--output", str(run), *options])
     weights = {}
     for path in run.glob("average.*.safetensors"):

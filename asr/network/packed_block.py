@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from asr.library import has_tiles
+from asr.network.packed_tile import arrays
 from asr.network.packed_weights import BLOCK, BLOCK_DEPTH, DEPTH, PANEL, STRIP
 
 _WORD, _BYTE = ir.IntType(32), ir.IntType(8)
@@ -77,20 +78,19 @@ def make_end_blocks() -> Any:
 
 
 def make_block() -> Any:
-    """A function for compiled code: sums of one panel for a block of rows, as many as `make_begin_blocks` was told."""
+    """A function for compiled code: sums of one panel for a block of rows, as many as `make_begin_blocks` was told.
+
+    Its arguments are the weights and which of their panels it is, which panel of the output that is, the rows and the
+    first one, the output.
+    """
 
     @intrinsic
-    def block(typing, panels, panel, x, row, out):  # type: ignore[no-untyped-def]
-        signature = types.void(panels, types.intp, x, types.intp, out)
+    def block(typing, panels, place, panel, x, row, out):  # type: ignore[no-untyped-def]
+        signature = types.void(panels, types.intp, types.intp, x, types.intp, out)
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             if _for_tiles():
-                kinds = signature.args
-                at = [
-                    context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
-                    for kind, value in zip(kinds, arguments, strict=True)
-                ]
-                _sum_block(builder, *at)
+                _sum_block(builder, *arrays(context, builder, signature, arguments))
             return context.get_dummy_value()
 
         return signature, generate
@@ -109,7 +109,7 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
     return builder.call(builder.module.declare_intrinsic(f"llvm.x86.{name}", (), kind), arguments)
 
 
-def _sum_block(builder: Any, panels: Any, panel: Any, x: Any, row: Any, out: Any) -> None:
+def _sum_block(builder: Any, panels: Any, place: Any, panel: Any, x: Any, row: Any, out: Any) -> None:
     """LLVM's code of `make_block`: a loop over the inputs, its sums in tiles."""
     index = panel.type
 
@@ -119,14 +119,14 @@ def _sum_block(builder: Any, panels: Any, panel: Any, x: Any, row: Any, out: Any
     def tile(value: int) -> Any:
         return ir.Constant(_BYTE, value)
 
-    def place(base: Any, offset: Any) -> Any:
+    def address(base: Any, offset: Any) -> Any:
         return builder.gep(builder.bitcast(base, _BYTE.as_pointer()), [offset])
 
     depth = builder.extract_value(panels.shape, 2)  # steps of `DEPTH` inputs
     strip_bytes = builder.mul(depth, number(STRIP * DEPTH))
-    weights = place(panels.data, builder.mul(panel, builder.mul(strip_bytes, number(_STRIPS))))
+    weights = address(panels.data, builder.mul(place, builder.mul(strip_bytes, number(_STRIPS))))
     row_bytes, out_bytes = builder.extract_value(x.strides, 0), builder.extract_value(out.strides, 0)
-    rows = place(x.data, builder.mul(row, row_bytes))
+    rows = address(x.data, builder.mul(row, row_bytes))
     for strip in range(_STRIPS):
         _call(builder, "tilezero", tile(strip))
     before = builder.block
@@ -135,11 +135,11 @@ def _sum_block(builder: Any, panels: Any, panel: Any, x: Any, row: Any, out: Any
     builder.position_at_end(loop)
     k = builder.phi(index)  # tiles of inputs that are done
     k.add_incoming(number(0), before)
-    _call(builder, "tileloadd64", tile(_ROWS_TILE), place(rows, builder.mul(k, number(BLOCK_DEPTH))), row_bytes)
-    here = place(weights, builder.mul(k, number(BLOCK_DEPTH * STRIP)))
+    _call(builder, "tileloadd64", tile(_ROWS_TILE), address(rows, builder.mul(k, number(BLOCK_DEPTH))), row_bytes)
+    here = address(weights, builder.mul(k, number(BLOCK_DEPTH * STRIP)))
     for strip in range(_STRIPS):
         held = tile(_ROWS_TILE + 1 + strip % (_TILES - _ROWS_TILE - 1))
-        _call(builder, "tileloadd64", held, place(here, builder.mul(strip_bytes, number(strip))), number(_LINE))
+        _call(builder, "tileloadd64", held, address(here, builder.mul(strip_bytes, number(strip))), number(_LINE))
         _call(builder, "tdpbssd", tile(strip), tile(_ROWS_TILE), held)
     following = builder.add(k, number(1))
     k.add_incoming(following, loop)
@@ -148,5 +148,5 @@ def _sum_block(builder: Any, panels: Any, panel: Any, x: Any, row: Any, out: Any
     builder.position_at_end(after)
     first = builder.add(builder.mul(row, out_bytes), builder.mul(panel, number(4 * PANEL)))
     for strip in range(_STRIPS):
-        where = place(out.data, builder.add(first, number(strip * STRIP * 4)))
+        where = address(out.data, builder.add(first, number(strip * STRIP * 4)))
         _call(builder, "tilestored64", tile(strip), where, out_bytes)

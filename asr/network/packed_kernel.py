@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.compiler import Deferred, entry, jit
-from asr.network.packed_weights import BLOCK, BLOCK_DEPTH, PackedWeights, padded
+from asr.large_pages import LINE_BYTES
+from asr.network.packed_weights import BLOCK, BLOCK_DEPTH, PANEL, PackedWeights, padded
 from asr.network.quantized_kernel import view
 from asr.network.rows_kernel import (
     add_block,
@@ -39,6 +40,9 @@ _end_blocks: Any = Deferred("asr.network.packed_block", "make_end_blocks")
 _block: Any = Deferred("asr.network.packed_block", "make_block")
 _tile_of_one: Any = Deferred("asr.network.packed_tile", "make_tile", 1)
 _tile_of_four: Any = Deferred("asr.network.packed_tile", "make_tile", _ROWS)
+_half_tile_of_one: Any = Deferred("asr.network.packed_tile", "make_tile", 1, True)
+_half_tile_of_four: Any = Deferred("asr.network.packed_tile", "make_tile", _ROWS, True)
+_unpack: Any = Deferred("asr.network.packed_tile", "make_unpack")
 
 
 class PackedStep(NamedTuple):
@@ -56,6 +60,7 @@ class PackedStep(NamedTuple):
     values: Array  # int8 (n,): rows
     scales: Array  # float32 (n,): of rows
     sums: Array  # int32 (n,)
+    panel: Array  # int8 (n,): one of weights in halves of bytes, unpacked
 
 
 def make_step(
@@ -82,35 +87,89 @@ def make_step(
         np.ascontiguousarray(frames),
         *state.arrays(),
         logits,
-        np.empty(floats, np.float32),
-        np.empty(max(values, (all_steps + batch) * width), np.int8),
-        np.empty(batch * length + batch, np.float32),
-        np.empty(sums, np.int32),
+        _room(floats, np.float32),
+        _room(max(values, (all_steps + batch) * width), np.int8),
+        _room(batch * length + batch, np.float32),
+        _room(sums, np.int32),
+        _room(PANEL * max(taps * width, FRAME_REDUCTION * max(mels, conv_width), stacked * width), np.int8),
     )
+
+
+def _room(count: int, kind: type[np.generic]) -> Array:
+    """Working memory that begins where a line of the cache does: what AMX reads would else lie across two."""
+    size = count * np.dtype(kind).itemsize
+    room = np.empty(size + LINE_BYTES, np.uint8)
+    start = -room.__array_interface__["data"][0] % LINE_BYTES
+    return room[start : start + size].view(kind)
 
 
 @_jit
 def products(panels: Array, begin: Array, x: Array, out: Array) -> None:
     """Exact sums ``(n, outputs)`` of rows ``(n, inputs)`` int8; outputs in whole panels."""
-    rows = x.shape[0]
-    if _has_blocks(rows) and rows >= _FEWEST and x.shape[1] % BLOCK_DEPTH == 0:
-        # Blocks of one size: the last one begins where it ends with the rows, and works some of them out once more.
-        blocks = (rows + BLOCK - 1) // BLOCK
-        size = (rows + blocks - 1) // blocks
-        _begin_blocks(size)
-        for panel in range(panels.shape[0]):
-            for number in range(blocks):
-                _block(panels, panel, x, min(number * size, rows - size), out)
-        _end_blocks(rows)
-        return
+    size = _begin(x)
     for panel in range(panels.shape[0]):
-        row = 0
-        while row + _ROWS <= x.shape[0]:
-            _tile_of_four(panels, begin, panel, x, row, out)
-            row += _ROWS
-        while row < x.shape[0]:
-            _tile_of_one(panels, begin, panel, x, row, out)
-            row += 1
+        _of_panel(panels, panel, begin, panel, x, size, out)
+    if size:
+        _end_blocks(size)
+
+
+@_jit
+def products_of_halves(panels: Array, levels: Array, begin: Array, x: Array, room: Array, out: Array) -> None:
+    """The same of weights in halves of bytes, with room for a panel of them."""
+    rows = x.shape[0]
+    if rows <= _ROWS:
+        for panel in range(panels.shape[0]):
+            if rows == _ROWS:
+                _half_tile_of_four(panels, panel, levels, begin, panel, x, 0, out)
+            else:
+                for row in range(rows):
+                    _half_tile_of_one(panels, panel, levels, begin, panel, x, row, out)
+        return
+    whole = view(room, 0, (1, panels.shape[1], 2 * panels.shape[2], panels.shape[3], panels.shape[4]))
+    size = _begin(x)
+    for panel in range(panels.shape[0]):
+        _unpack(panels, panel, levels, whole)
+        _of_panel(whole, 0, begin, panel, x, size, out)
+    if size:
+        _end_blocks(size)
+
+
+@_jit
+def _begin(x: Array) -> int:
+    """How many rows AMX takes at once, once its tiles are set to that; 0 without it."""
+    rows = x.shape[0]
+    if not _has_blocks(rows) or rows < _FEWEST or x.shape[1] % BLOCK_DEPTH:
+        return 0
+    blocks = (rows + BLOCK - 1) // BLOCK
+    size = (rows + blocks - 1) // blocks
+    _begin_blocks(size)
+    return size
+
+
+@_jit
+def _of_panel(panels: Array, place: int, begin: Array, panel: int, x: Array, size: int, out: Array) -> None:
+    """The sums of one panel, which may lie at another place among the weights than among the outputs."""
+    rows, row = x.shape[0], 0
+    if size:
+        # Blocks of one size: the last one begins where it ends with the rows, and works some of them out once more.
+        while row < rows:
+            _block(panels, place, panel, x, min(row, rows - size), out)
+            row += size
+        return
+    while row + _ROWS <= rows:
+        _tile_of_four(panels, place, begin, begin, panel, x, row, out)
+        row += _ROWS
+    while row < rows:
+        _tile_of_one(panels, place, begin, begin, panel, x, row, out)
+        row += 1
+
+
+@_jit
+def _multiply(panels: Array, begin: Array, levels: Array, x: Array, room: Array, out: Array) -> None:
+    if levels.shape[0]:
+        products_of_halves(panels, levels, begin, x, room, out)
+    else:
+        products(panels, begin, x, out)
 
 
 @entry
@@ -132,7 +191,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     values = view(s.values, 0, (count, 3 * mels))
     sums = view(s.sums, 0, (count, w.conv1.begin.size))
     first_rows(s.frames, s.mean, s.heard, s.past, rest.scale, x, values, scale)
-    products(w.conv1.weight, w.conv1.begin, values, sums)
+    _multiply(w.conv1.weight, w.conv1.begin, w.conv1.levels, values, s.panel, sums)
     finish(sums, rest.conv1.scale, rest.conv1.bias, scale, y)
 
     count = batch * steps
@@ -140,7 +199,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     values = view(s.values, 0, (count, 3 * channels))
     sums = view(s.sums, 0, (count, w.conv2.begin.size))
     rectified_rows(view(y, 0, (count, 3 * channels)), values, scale)
-    products(w.conv2.weight, w.conv2.begin, values, sums)
+    _multiply(w.conv2.weight, w.conv2.begin, w.conv2.levels, values, s.panel, sums)
     finish(sums, rest.conv2.scale, rest.conv2.bias, scale, view(z, 0, (count, width)))
 
     inputs = batch * (history + steps) * width
@@ -151,7 +210,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     for k in range(s.steps_past.shape[1]):
         b = rest.blocks
         block_rows(k, b.norm_weight[k], b.norm_bias[k], s.steps_past, z, before, normed, values, scale)
-        products(w.blocks.weight[k], w.blocks.begin[k], values, sums)
+        _multiply(w.blocks.weight[k], w.blocks.begin[k], w.blocks.levels, values, s.panel, sums)
         add_block(before, sums, b.scale[k], b.bias[k], scale, rest.delays[k], out[:width], z)
 
     x = z
@@ -164,7 +223,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
         values = view(s.values, 0, (count, size))
         sums = view(s.sums, 0, (count, w.stack.begin.shape[1] * w.stack.begin.shape[2]))
         stack_rows(stacked, rest.stack.norm_weight[0], rest.stack.norm_bias[0], floats[:size], values, scale)
-        products(w.stack.weight[0], w.stack.begin[0], values, sums)
+        _multiply(w.stack.weight[0], w.stack.begin[0], w.stack.levels, values, s.panel, sums)
         add_stack(
             stacked, sums, rest.stack.scale[0], rest.stack.bias[0], scale, floats[:width], view(x, 0, (count, width))
         )
@@ -180,10 +239,10 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     for layer in range(layers):
         i, m = rest.inputs, rest.memory
         normed_rows(x, i.norm_weight[layer], i.norm_bias[layer], row, values, scale)
-        products(w.inputs.weight[layer], w.inputs.begin[layer], values, gx)
+        _multiply(w.inputs.weight[layer], w.inputs.begin[layer], w.inputs.levels, values, s.panel, gx)
         for t in range(x.shape[1]):
             hidden_rows(s.h, layer, turn_values, turn_scale)
-            products(w.memory.weight[layer], w.memory.begin[layer], turn_values, gh)
+            _multiply(w.memory.weight[layer], w.memory.begin[layer], w.memory.levels, turn_values, s.panel, gh)
             turn_cells(
                 rest.cell_code, layer,
                 gx, i.scale[layer], i.bias[layer], scale,
@@ -194,6 +253,6 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     normed_rows(x, rest.norm.weight, rest.norm.bias, row, values, scale)
     panels = (rest.stacked * outputs + w.output.begin.shape[1] - 1) // w.output.begin.shape[1]
     sums = view(s.sums, 0, (count, panels * w.output.begin.shape[1]))
-    products(w.output.weight[:panels], w.output.begin[:panels], values, sums)
+    _multiply(w.output.weight[:panels], w.output.begin[:panels], w.output.levels, values, s.panel, sums)
     rows = view(s.logits, 0, (count, rest.stacked, outputs))
     finish_outputs(sums, rest.output.scale, rest.output.bias, scale, rest.tokens, rows)

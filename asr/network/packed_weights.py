@@ -8,6 +8,10 @@ activations have 128 added on the way, and sums begin at what takes that away ag
 result is exact. AVX2 multiplies such bytes too, but adds two of their products in 16 bits, which must hold them: there
 activations go without their signs, which the weights get. AMX multiplies blocks of rows, signs and all. They all read
 the same weights.
+
+For a single stream, reading the weights is most of the work. Where a network was trained to do with sixteen different
+weights in a matrix (they are bytes, and a row's scale says what one is), half a byte says which: the same sums from
+half as much memory.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ STRIP = 16  # outputs whose weights follow one another: a line of the cache for 
 DEPTH = 4  # inputs that are added up at once
 BLOCK = 16  # rows, at most, that AMX takes at once
 BLOCK_DEPTH = 64  # inputs of these that it adds up at once
+LEVELS = 16  # different weights that half a byte can tell apart
 _LLVM_NAMES = {"avx512_vnni": "avx512vnni"}  # of what Linux calls otherwise
 
 
@@ -34,6 +39,9 @@ class Panels(NamedTuple):
 
     weight: Array  # int8 (panels, PANEL / STRIP, inputs / DEPTH, STRIP, DEPTH): outputs beyond are zero
     begin: Array  # int32 (panels, PANEL): what VNNI's sums begin at
+    # int8: none, or the weights that there are, `LEVELS` of them, sorted. Then each byte of ``weight`` has two of their
+    # places here, the lower half that of one step and the upper half that of the next: half as many steps.
+    levels: Array
 
 
 class PackedWeights(NamedTuple):
@@ -87,7 +95,7 @@ def fits(weights: QuantizedWeights) -> bool:
 def pack(weights: QuantizedWeights) -> PackedWeights:
     """Lay a network's weights out for the instructions."""
     parts = ("conv1", "conv2", "blocks", "stack", "inputs", "memory", "output")
-    packed = {name: constant(pack_matrix(getattr(weights, name).weight)) for name in parts}
+    packed = {name: constant(_pack_small(getattr(weights, name).weight)) for name in parts}
     rest = {}
     for name in parts:
         part = getattr(weights, name)
@@ -109,4 +117,22 @@ def pack_matrix(weight: Array) -> Panels:
     count = padded(outputs) // PANEL
     panels = wide.reshape(*layers, count, PANEL // STRIP, STRIP, inputs // DEPTH, DEPTH).swapaxes(-3, -2)
     begin = (-128 * wide.sum(axis=-1, dtype=np.int32)).reshape(*layers, count, PANEL)
-    return Panels(np.ascontiguousarray(panels), begin)
+    return Panels(np.ascontiguousarray(panels), begin, np.zeros(0, np.int8))
+
+
+def _pack_small(weight: Array) -> Panels:
+    """As `pack_matrix`, and in halves of bytes if they can tell the weights apart."""
+    panels = pack_matrix(weight)
+    return halve(panels) or panels
+
+
+def halve(panels: Panels) -> Panels | None:
+    """The same weights in halves of bytes; None if there are more than `LEVELS`, or an odd number of steps."""
+    found = np.flatnonzero(np.bincount(panels.weight.ravel().view(np.uint8), minlength=256)).astype(np.uint8)
+    if not 0 < len(found) <= LEVELS or panels.weight.shape[-3] % 2:
+        return None
+    levels = np.resize(np.sort(found.view(np.int8)), LEVELS)
+    places = np.zeros(256, np.uint8)
+    places[levels[: len(found)].view(np.uint8)] = np.arange(len(found))
+    step, following = (places[panels.weight[..., n::2, :, :].view(np.uint8)] for n in range(2))
+    return Panels((step | following << LEVELS.bit_length() - 1).view(np.int8), panels.begin, levels)

@@ -54,6 +54,8 @@ class TrainingOptions:
     ctc_weight: float = 0.1  # of CTC beside CTC-CRF
     word_errors: float = 0.0  # weight of the expected word errors beside CTC-CRF (word_errors.py); 0: none
     piece_weight: float = 0.75  # share of the rest that the word pieces have, if there are any
+    stay: float = 0.0  # weight of how far the outputs are from what the model to start with says (former.py); 0: none
+    four_bits: bool = False  # layers' weights of four bits, for a trained model: half of what a stream reads
     sorted_epochs: int = 1  # first epochs that go from short to long utterances: CTC finds its alignment faster
     join: float = 0.1  # share of utterances joined into longer lines, so that the state learns to run on
     join_s: float = 10.0  # longest joined line
@@ -73,6 +75,8 @@ class TrainingOptions:
             object.__setattr__(self, "kernels", "native")
         if self.kernels not in ("torch", "native"):
             raise ConfigError(f"unknown kernels {self.kernels!r}: choose torch or native")
+        if self.stay and not self.start:
+            raise ConfigError("[training] stay is for going on from a trained model: name it as start")
         if self.word_errors and not self.start:
             raise ConfigError(
                 "[training] word_errors is for a trained model with its language models: name it as start"

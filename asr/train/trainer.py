@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ from asr.train.config import Config, TrainingOptions, find_paths, to_tables
 from asr.train.corpus import SampleCache, Utterance, decode_samples, read_corpus
 from asr.train.corpus_names import named_corpora
 from asr.train.crf import crf_loss
+from asr.train.former import Former
+from asr.train.former import distance as distance_from
+from asr.train.four_bits import coarse_arrays, rounded
 from asr.train.muon import make_muon
 from asr.train.phone_lm import PhoneLm
 from asr.train.score_model import score_batches
@@ -96,7 +100,7 @@ class Trainer:
         self.model = AcousticModel(config.model)
         self.step = self.epoch = self.batch = 0
         self.seconds = 0.0  # of speech trained on so far
-        self.teacher_error = 0.0  # of the last step
+        self.teacher_error = self.former_distance = 0.0  # of the last step
         resumed = (output / "checkpoint.pt").exists()
         if not resumed and config.training.start:
             self._start_from(base / config.training.start)
@@ -105,6 +109,7 @@ class Trainer:
         self.model.to(self.device)
         wanted = config.training.word_errors
         self.word_errors = WordErrors(base / config.training.start) if wanted else None
+        self.former = self._former(base / config.training.start) if config.training.stay else None
         self.student = Student(config.model.width, config.teacher).to(self.device) if teacher else None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimisers = make_optimisers(self.model, self.student, config.training)
@@ -135,11 +140,12 @@ class Trainer:
             smoothing=0.02,
         )
         saved_at = shown_at = time.monotonic()
-        shown_s, loss_sum, error_sum, loss_count = self.seconds, 0.0, 0.0, 0
+        shown_s, loss_sum, error_sum, away_sum, loss_count = self.seconds, 0.0, 0.0, 0.0, 0
         for batch in self._batches():
             loss = self._train_step(batch)
             if math.isfinite(loss):
                 loss_sum, error_sum, loss_count = loss_sum + loss, error_sum + self.teacher_error, loss_count + 1
+                away_sum += self.former_distance
             self.step += 1
             self.batch += 1
             self.seconds += batch.seconds * self.processes
@@ -150,11 +156,12 @@ class Trainer:
                 self._log(
                     loss=round(loss_sum / max(1, loss_count), 4),
                     **({} if self.student is None else {"teacher": round(error_sum / max(1, loss_count), 4)}),
+                    **({} if self.former is None else {"away": round(away_sum / max(1, loss_count), 4)}),
                     times_real_time=round(speed, 1),
                     lr=self._learning_rate(),
                 )
                 progress.set_postfix_str(f"epoch {self.epoch} loss {loss_sum / max(1, loss_count):.3f} {speed:.0f}x")
-                shown_at, shown_s, loss_sum, error_sum, loss_count = now, self.seconds, 0.0, 0.0, 0
+                shown_at, shown_s, loss_sum, error_sum, away_sum, loss_count = now, self.seconds, 0.0, 0.0, 0.0, 0
             done = self.step >= options.steps
             if self.step % options.check_every == 0 or done:
                 self.check()
@@ -175,12 +182,18 @@ class Trainer:
         model = AcousticModel(self.config.model)
         model.load_state_dict({name: value.cpu() for name, value in self.average.items()})
         model.to(self.device).eval()
-        for name, corpus in self.dev.items():
-            score = score_batches(model, self._dev_batches(corpus), self.targets, self.pieces, self.bf16)
-            rates |= {f"{name} {what}": round(100 * errors.rate, 2) for what, errors in score.items()}
+        with self._as_used(model):
+            for name, corpus in self.dev.items():
+                score = score_batches(model, self._dev_batches(corpus), self.targets, self.pieces, self.bf16)
+                rates |= {f"{name} {what}": round(100 * errors.rate, 2) for what, errors in score.items()}
         self._log(wer=rates)
         folder, features = self.output / "model", self.config.features
-        save_bundle(folder, model.options, model.arrays(), features, self.tokenizer, self._provenance(), self.pieces)
+        arrays = coarse_arrays(model.arrays()) if self.config.training.four_bits else model.arrays()
+        save_bundle(folder, model.options, arrays, features, self.tokenizer, self._provenance(), self.pieces)
+
+    def _as_used(self, model: AcousticModel) -> AbstractContextManager[None]:
+        """The model's weights as recognition will have them."""
+        return rounded(model) if self.config.training.four_bits else nullcontext()
 
     def _provenance(self) -> dict[str, Any]:
         """What the model's folder says of its making: the configuration, with names of data in place of this
@@ -203,12 +216,31 @@ class Trainer:
         }
 
     def _train_step(self, batch: Batch) -> float:
-        options, device = self.config.training, self.device
+        options = self.config.training
         # Dropout is then the same after a resume.
         torch.manual_seed(options.seed * 1_000_003 + self.step * self.processes + self.rank)
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = self._learning_rate()
         self.model.train()
+        with self._as_used(self.model):
+            loss, shown = self._loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self._share_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), options.clip)
+        for optimiser in self.optimisers:
+            if torch.isfinite(norm):  # one broken batch must not end a run of days
+                optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        # The average starts short and lengthens, or the first weights would stay in it for long.
+        decay = min(options.average_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        return shown
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, float]:
+        """A batch's loss, and what is shown of it: without that of a teacher."""
+        options, device = self.config.training, self.device
         frames, delay = batch.frames.to(device, non_blocking=True), self.config.model.delay
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
             if options.kernels == "native":
@@ -234,19 +266,26 @@ class Trainer:
             error = distance(predicted, batch.teacher.to(device, non_blocking=True), late)
             self.teacher_error = float(error.detach())
             loss = loss + teacher.weight * error
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._share_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), options.clip)
-        for optimiser in self.optimisers:
-            if torch.isfinite(norm):  # one broken batch must not end a run of days
-                optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        # The average starts short and lengthens, or the first weights would stay in it for long.
-        decay = min(options.average_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
-        return shown
+        if self.former is not None:
+            away = self._distance_from(self.former, frames, logits[:, delay:], batch)
+            self.former_distance = float(away.detach())
+            loss = loss + options.stay * away
+        return loss, shown
+
+    def _distance_from(self, former: Former, frames: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+        """How far the outputs are from what the former model says, by the token; pieces have their share, if any."""
+        said, letters = former(frames)[:, self.config.model.delay :], len(self.tokenizer)
+        steps = min(said.shape[1], logits.shape[1])
+        said, logits = said[:, :steps], logits[:, :steps].float()
+        parts = [(slice(0, letters), 1.0)]
+        if self.pieces is not None:
+            share = self.config.training.piece_weight
+            parts = [(slice(0, letters), 1 - share), (slice(letters, None), share)]
+        away = logits.new_zeros(())
+        for part, share in parts:
+            own, its = (scores[:, :, part].log_softmax(dim=-1) for scores in (logits, said))
+            away = away + share * distance_from(own, its, batch.steps)
+        return away / _tokens(batch)
 
     def _first_loss(self, ctc: Callable[..., Tensor], logits: Tensor, batch: Batch, phone_lm: PhoneLm | None) -> Tensor:
         """The loss per token of an output that writes the first alphabet: CTC, or CTC-CRF with a phoneme trigram."""
@@ -364,6 +403,14 @@ class Trainer:
             trained = (take >= 0).view(-1, *[1] * (fresh.dim() - 1))
             values[name] = torch.where(trained, values[name][take.clamp_min(0)], fresh.detach())
         self.model.load_state_dict(values, strict=False)
+
+    def _former(self, folder: Path) -> Former:
+        """The model that training began with, whose outputs must be this one's."""
+        former = Former(folder, self.device)
+        ours = self.config.model
+        if (former.options.tokens, former.options.pieces) != (ours.tokens, ours.pieces):
+            raise ConfigError(f"[training] stay: {folder} has other tokens or pieces: leave stay at 0")
+        return former
 
     def _measure_normalisation(self) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(self.config.training.seed)

@@ -18,7 +18,8 @@ network is asked to say the same of both (Z. Yao et al., "CR-CTC: consistency re
 recognition", ICLR 2025). A batch then holds half as many different lines.
 
 With ``--teacher`` the network is asked to say what the one that it began with says of the same frames, too. One that
-begins with layers that work otherwise than they did (``[model] stacked``) finds its way back so in minutes.
+begins with layers that work otherwise than they did (``[model] stacked``, or ``--four-bits``) finds its way back so in
+minutes. What ``--four-bits`` made is to be exported with `make_smaller.py MODEL OUTPUT --four-bits`.
 
 CuPy makes it several times as fast (asr/train/crf_cuda.py).
 """
@@ -39,6 +40,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +69,8 @@ from asr.train.config import Config, find_paths, load_config
 from asr.train.corpus import Utterance, as_integers, decode_samples, read_corpus
 from asr.train.crf import crf_loss
 from asr.train.crf_cuda import end_to_end, pinned
+from asr.train.former import distance
+from asr.train.four_bits import rounded
 from asr.train.phone_graph import PhoneGraph
 from asr.train.phone_lm import PhoneLm
 from asr.train.targets import PhonemeTargets, can_be_learned
@@ -426,13 +430,14 @@ def train(config: Config, late: AugmentOptions, base: Path, options: argparse.Na
             partial(lane.gradients, model, parameters, work, speech, is_late, config, phone_lm, guidance)
             for lane, work in zip(lanes, works, strict=True)
         ]
-        # The first step is taken one batch after the other: it compiles what all need.
-        done = [*(map if not step else pool.map)(lambda each: each(), gradients_of)]
         tokens = sum(work.tokens for work in works)
-        for lane, (gradients, parts) in zip(lanes, done, strict=True):
-            lane.join()
-            add_gradients(parameters, gradients, tokens)
-            losses += parts / tokens
+        with rounded(model) if options.four_bits else nullcontext():
+            # The first step is taken one batch after the other: it compiles what all need.
+            done = [*(map if not step else pool.map)(lambda each: each(), gradients_of)]
+            for lane, (gradients, parts) in zip(lanes, done, strict=True):
+                lane.join()
+                add_gradients(parameters, gradients, tokens)
+                losses += parts / tokens
         torch.nn.utils.clip_grad_norm_(parameters, training.clip)
         for parameter in parameters:
             if parameter.grad is not None:
@@ -600,13 +605,6 @@ def divergence(log_probs: Tensor, steps: Tensor) -> Tensor:
     return distance(one, other.detach(), steps) + distance(other, one.detach(), steps)
 
 
-def distance(log_probs: Tensor, to: Tensor, steps: Tensor) -> Tensor:
-    """How far log probabilities ``(B, T, tokens)`` are from others that they are drawn to, summed over all steps."""
-    within = torch.arange(to.shape[1], device=to.device) < steps[:, None].to(to.device)
-    rows = F.kl_div(log_probs, to, reduction="none", log_target=True).sum(dim=-1)
-    return (rows * within).sum()
-
-
 def save(values: dict[str, Tensor], folder: Path, name: str) -> None:
     """Weights in half precision, in files of a few megabytes."""
     part: dict[str, np.ndarray] = {}
@@ -643,6 +641,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     two.add_argument("--twice", nargs="*", default=[], help="corpora that count twice: how their names begin")
     two.add_argument("--consistency", type=float, default=0.0, help="weight of two views' difference; 0: one view only")
     two.add_argument("--teacher", type=float, default=0.0, help="weight of how far it is from what it began with")
+    two.add_argument("--four-bits", action="store_true", help="learn weights of four bits: asr/train/four_bits.py")
     two.add_argument("--save-every", type=float, default=60.0)
     options = parser.parse_args(arguments)
     config = load_config(options.config)
