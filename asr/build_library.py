@@ -122,6 +122,7 @@ def _distinct(calls: list[Call]) -> Iterator[Call]:
 def _calls(packed: bool) -> list[Call]:
     """A call of each function with each kind of arguments that recognition has for it; ``packed``: for x86 too."""
     with _collected() as calls:
+        _call_features()
         _call_lexicon()
         _call_search()
         _call_network(packed)
@@ -143,6 +144,13 @@ def _collected() -> Iterator[list[Call]]:
         yield calls
     finally:
         Entry.__call__ = call  # type: ignore[method-assign]
+
+
+def _call_features() -> None:
+    from asr.network.features import Fbank, FeatureOptions
+
+    options = FeatureOptions()
+    Fbank(options)(np.zeros((1, options.window_samples), np.float32))
 
 
 def _call_lexicon() -> None:

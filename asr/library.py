@@ -27,7 +27,15 @@ SOURCES = (
     *("lexicon/lexicon.py", "lm/lookup.py"),
     *(
         f"network/{name}.py"
-        for name in ("flat_products", "quantized_kernel", "quantized_weights", "rows_kernel", "shape")
+        for name in (
+            "fbank_kernel",
+            "flat_products",
+            "lanes",
+            "quantized_kernel",
+            "quantized_weights",
+            "rows_kernel",
+            "shape",
+        )
     ),
     *(f"network/packed_{name}.py" for name in ("block", "kernel", "tile", "weights")),
     *(f"search/{name}.py" for name in ("lexicon_tree", "ranking", "second_kernel", "second_lm")),

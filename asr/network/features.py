@@ -21,11 +21,23 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from asr.array_table import ArrayTable
 from asr.errors import ConfigError
+from asr.network.fbank_kernel import LOG_FLOOR, log_energies, make_table, working_memory
+
+__all__ = [
+    "BLOCK_FRAMES",
+    "LOG_FLOOR",
+    "Fbank",
+    "FeatureOptions",
+    "StreamingFbank",
+    "log_mel",
+    "mel_matrix",
+    "povey_window",
+]
 
 Array = np.ndarray[Any, Any]
 
-LOG_FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's floor: log-mel energies never fall below ln(1.19e-7) = -15.94
 BLOCK_FRAMES = 12  # frames computed together: 120 ms, one step of the acoustic model at a frame reduction of 3
 
 
@@ -90,51 +102,24 @@ def povey_window(samples: int) -> Array:
     return np.asarray((0.5 - 0.5 * np.cos(phase)) ** 0.85, dtype=np.float32)
 
 
-class _MelFilters:
-    """The mel filters as sums over runs of bins, of which each bin is in two at most.
-
-    Sums in the order of the bins give the same in every bit on any machine and in any company, which a matrix
-    library does not promise; and nine tenths of the matrix are zeros.
-    """
-
-    def __init__(self, matrix: Array) -> None:
-        parts = [np.flatnonzero(column) for column in matrix.T]
-        self._bins = np.concatenate([*parts, [0]])  # one more: a run must begin somewhere
-        self._weights = np.concatenate([*(column[part] for column, part in zip(matrix.T, parts, strict=True)), [0]])
-        self._weights = self._weights.astype(np.float32)
-        lengths = np.array([len(part) for part in parts])
-        self._starts = np.cumsum(lengths) - lengths
-        self._empty = lengths == 0
-
-    def __call__(self, power: Array) -> Array:
-        """Energies of power spectra, ``(…, bins)`` to ``(…, mels)``."""
-        energies: Array = np.add.reduceat(power[..., self._bins] * self._weights, self._starts, axis=-1)
-        energies[..., self._empty] = 0.0
-        return energies
-
-
 class Fbank:
     """The filterbank itself: frames of samples in, log-mel energies out. Holds no state; safe to share."""
 
     def __init__(self, options: FeatureOptions, pitch: float = 1.0) -> None:
         self.options = options
-        self._window = povey_window(options.window_samples)
-        self._filters = _MelFilters(mel_matrix(options, pitch))
+        window = povey_window(options.window_samples)
+        self._table = ArrayTable(make_table(window, options.preemphasis, mel_matrix(options, pitch)))
 
     def __call__(self, windows: Array) -> Array:
         """Log-mel energies of windows of samples: ``(…, window_samples)`` to ``(…, mels)``, float32.
 
-        A window's result does not depend, in any bit, on the others: all is done element by element or window by
-        window.
+        A window's result does not depend, in any bit, on the others.
         """
-        centred = windows - windows.mean(axis=-1, keepdims=True, dtype=np.float32)
-        # x[i] - 0.97 x[i-1]; the first sample stands in for its own predecessor.
-        previous = np.concatenate([centred[..., :1], centred[..., :-1]], axis=-1)
-        shaped = (centred - np.float32(self.options.preemphasis) * previous) * self._window
-        spectrum = np.fft.rfft(shaped, n=self.options.fft_size)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        energies: Array = np.log(np.maximum(self._filters(power), np.float32(LOG_FLOOR)))
-        return energies
+        *shape, size = windows.shape
+        rows = np.ascontiguousarray(windows, np.float32).reshape(-1, size)
+        energies = np.empty((len(rows), self.options.mels), np.float32)
+        log_energies(self._table, rows, working_memory(size, self.options.fft_size), energies)
+        return energies.reshape(*shape, self.options.mels)
 
     def windows(self, samples: Array, tempo: float = 1.0) -> Array:
         """Cut ``(n,)`` samples into overlapping windows, ``(frames, window_samples)``.
