@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.compiler import Deferred, entry, inner
+from asr.compiler import LANES, Deferred, entry, inner
 
 Array = np.ndarray[Any, Any]
-LANES = 16  # windows side by side: a register of AVX-512, two of AVX2, four of NEON
 LOG_FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's floor: log-mel energies never fall below ln(1.19e-7) = -15.94
 
 _inner = inner(_nrt=False)

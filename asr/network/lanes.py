@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from asr.network.fbank_kernel import LANES
+from asr.compiler import LANES
 
 # Numba has no types for a type checker.
 _extending: Any = numba.extending
@@ -97,6 +97,30 @@ def make_multiply() -> Any:
 def make_larger() -> Any:
     """``larger(a, b)``: of each lane the larger one, ``b`` where they cannot be compared."""
     return _of_two(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+
+def make_total() -> Any:
+    """``total(a)``: the sum of all lanes, of halves that are added up again and again."""
+
+    @intrinsic
+    def total(typing, value):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            (rest,), count = arguments, LANES
+            while count > 1:
+                count //= 2
+                nothing = ir.Constant(rest.type, ir.Undefined)
+                halves = [
+                    builder.shuffle_vector(
+                        rest, nothing, ir.Constant(ir.VectorType(_WORD, count), [*range(start, start + count)])
+                    )
+                    for start in (0, count)
+                ]
+                rest = builder.fadd(*halves)
+            return builder.extract_element(rest, ir.Constant(_WORD, 0))
+
+        return types.float32(_lanes), generate
+
+    return total
 
 
 def make_log() -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.compiler import Deferred, entry, inner
+from asr.compiler import LANES, Deferred, entry, inner
 from asr.network.integers import factor_type
 from asr.network.quantized_weights import INPUT_PEAK, QuantizedWeights
 from asr.network.shape import FRAME_REDUCTION, MEMORY_FRAMES
@@ -22,6 +22,12 @@ _EPSILON = 1e-5  # of layer normalisation, as in torch
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
 view: Any = Deferred("asr.array_types", "make_view")
 _inner, _inlined = inner(_nrt=False), inner(_nrt=False, inline="always")
+_load: Any = Deferred("asr.network.lanes", "make_load")
+_spread: Any = Deferred("asr.network.lanes", "make_spread")
+_add: Any = Deferred("asr.network.lanes", "make_add")
+_subtract: Any = Deferred("asr.network.lanes", "make_subtract")
+_multiply: Any = Deferred("asr.network.lanes", "make_multiply")
+_total: Any = Deferred("asr.network.lanes", "make_total")
 
 
 class Step(NamedTuple):
@@ -121,29 +127,19 @@ def normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
         out[i] = (x[i] - mean) * inverse * weight[i] + bias[i]
 
 
-@_inlined
+@_inner
 def _sum(x, mean, squared):  # type: ignore[no-untyped-def]
-    """The sum of differences from a mean, or of their squares: eight that do not wait for each other, then theirs."""
-    zero = np.float32(0.0)
-    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-    whole = x.shape[0] // 8 * 8
-    for i in range(0, whole, 8):
-        a += _power(x[i] - mean, squared)
-        b += _power(x[i + 1] - mean, squared)
-        c += _power(x[i + 2] - mean, squared)
-        d += _power(x[i + 3] - mean, squared)
-        e += _power(x[i + 4] - mean, squared)
-        f += _power(x[i + 5] - mean, squared)
-        g += _power(x[i + 6] - mean, squared)
-        h += _power(x[i + 7] - mean, squared)
+    """The sum of differences from a mean, or of their squares: of each lane of vectors, then of the lanes."""
+    middle, lanes = _spread(mean), _spread(np.float32(0.0))
+    whole = x.shape[0] // LANES * LANES
+    for i in range(0, whole, LANES):
+        apart = _subtract(_load(x, i), middle)
+        lanes = _add(lanes, _multiply(apart, apart) if squared else apart)
+    found = _total(lanes)
     for i in range(whole, x.shape[0]):
-        a += _power(x[i] - mean, squared)
-    return ((a + b) + (c + d)) + ((e + f) + (g + h))
-
-
-@_inlined
-def _power(x, squared):  # type: ignore[no-untyped-def]
-    return x * x if squared else x
+        apart_too = x[i] - mean
+        found += apart_too * apart_too if squared else apart_too
+    return found
 
 
 @_inner
