@@ -60,7 +60,7 @@ class PackedStep(NamedTuple):
     values: Array  # int8 (n,): rows
     scales: Array  # float32 (n,): of rows
     sums: Array  # int32 (n,)
-    panel: Array  # int8 (n,): one of weights in halves of bytes, unpacked
+    unpacked: Array  # int8 (n,): weights that are in halves of bytes, a panel of them or a layer's memory
 
 
 def make_step(
@@ -83,6 +83,7 @@ def make_step(
         all_steps // stacked * padded(stacked * outputs),
         (all_steps + batch) * padded(gates),
     )
+    panel = PANEL * max(taps * width, FRAME_REDUCTION * max(mels, conv_width), stacked * width)
     return PackedStep(
         np.ascontiguousarray(frames),
         *state.arrays(),
@@ -91,7 +92,7 @@ def make_step(
         _room(max(values, (all_steps + batch) * width), np.int8),
         _room(batch * length + batch, np.float32),
         _room(sums, np.int32),
-        _room(PANEL * max(taps * width, FRAME_REDUCTION * max(mels, conv_width), stacked * width), np.int8),
+        _room(max(panel, gates * width if batch > _ROWS else 0), np.int8),
     )
 
 
@@ -128,7 +129,7 @@ def products_of_halves(panels: Array, levels: Array, begin: Array, x: Array, roo
     whole = view(room, 0, (1, panels.shape[1], 2 * panels.shape[2], panels.shape[3], panels.shape[4]))
     size = _begin(x)
     for panel in range(panels.shape[0]):
-        _unpack(panels, panel, levels, whole)
+        _unpack(panels, panel, levels, whole, 0)
         _of_panel(whole, 0, begin, panel, x, size, out)
     if size:
         _end_blocks(size)
@@ -191,7 +192,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     values = view(s.values, 0, (count, 3 * mels))
     sums = view(s.sums, 0, (count, w.conv1.begin.size))
     first_rows(s.frames, s.mean, s.heard, s.past, rest.scale, x, values, scale)
-    _multiply(w.conv1.weight, w.conv1.begin, w.conv1.levels, values, s.panel, sums)
+    _multiply(w.conv1.weight, w.conv1.begin, w.conv1.levels, values, s.unpacked, sums)
     finish(sums, rest.conv1.scale, rest.conv1.bias, scale, y)
 
     count = batch * steps
@@ -199,7 +200,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     values = view(s.values, 0, (count, 3 * channels))
     sums = view(s.sums, 0, (count, w.conv2.begin.size))
     rectified_rows(view(y, 0, (count, 3 * channels)), values, scale)
-    _multiply(w.conv2.weight, w.conv2.begin, w.conv2.levels, values, s.panel, sums)
+    _multiply(w.conv2.weight, w.conv2.begin, w.conv2.levels, values, s.unpacked, sums)
     finish(sums, rest.conv2.scale, rest.conv2.bias, scale, view(z, 0, (count, width)))
 
     inputs = batch * (history + steps) * width
@@ -210,7 +211,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     for k in range(s.steps_past.shape[1]):
         b = rest.blocks
         block_rows(k, b.norm_weight[k], b.norm_bias[k], s.steps_past, z, before, normed, values, scale)
-        _multiply(w.blocks.weight[k], w.blocks.begin[k], w.blocks.levels, values, s.panel, sums)
+        _multiply(w.blocks.weight[k], w.blocks.begin[k], w.blocks.levels, values, s.unpacked, sums)
         add_block(before, sums, b.scale[k], b.bias[k], scale, rest.delays[k], out[:width], z)
 
     x = z
@@ -223,7 +224,7 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
         values = view(s.values, 0, (count, size))
         sums = view(s.sums, 0, (count, w.stack.begin.shape[1] * w.stack.begin.shape[2]))
         stack_rows(stacked, rest.stack.norm_weight[0], rest.stack.norm_bias[0], floats[:size], values, scale)
-        _multiply(w.stack.weight[0], w.stack.begin[0], w.stack.levels, values, s.panel, sums)
+        _multiply(w.stack.weight[0], w.stack.begin[0], w.stack.levels, values, s.unpacked, sums)
         add_stack(
             stacked, sums, rest.stack.scale[0], rest.stack.bias[0], scale, floats[:width], view(x, 0, (count, width))
         )
@@ -236,13 +237,23 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     gh = view(s.sums, count * whole, (batch, whole))
     row = floats[:width]
     both = view(floats, width, (2, gates))
+    once = w.memory.levels.shape[0] > 0 and batch > _ROWS  # for all turns
     for layer in range(layers):
         i, m = rest.inputs, rest.memory
         normed_rows(x, i.norm_weight[layer], i.norm_bias[layer], row, values, scale)
-        _multiply(w.inputs.weight[layer], w.inputs.begin[layer], w.inputs.levels, values, s.panel, gx)
+        _multiply(w.inputs.weight[layer], w.inputs.begin[layer], w.inputs.levels, values, s.unpacked, gx)
+        memory, begin = w.memory.weight[layer], w.memory.begin[layer]
+        shape = (memory.shape[0] if once else 0, memory.shape[1], 2 * memory.shape[2], memory.shape[3], memory.shape[4])
+        unpacked = view(s.unpacked, 0, shape)
+        if once:
+            for panel in range(memory.shape[0]):
+                _unpack(memory, panel, w.memory.levels, unpacked, panel)
         for t in range(x.shape[1]):
             hidden_rows(s.h, layer, turn_values, turn_scale)
-            _multiply(w.memory.weight[layer], w.memory.begin[layer], w.memory.levels, turn_values, s.panel, gh)
+            if once:
+                products(unpacked, begin, turn_values, gh)
+            else:
+                _multiply(memory, begin, w.memory.levels, turn_values, s.unpacked, gh)
             turn_cells(
                 rest.cell_code, layer,
                 gx, i.scale[layer], i.bias[layer], scale,
@@ -253,6 +264,6 @@ def advance(w: PackedWeights, s: PackedStep) -> None:
     normed_rows(x, rest.norm.weight, rest.norm.bias, row, values, scale)
     panels = (rest.stacked * outputs + w.output.begin.shape[1] - 1) // w.output.begin.shape[1]
     sums = view(s.sums, 0, (count, panels * w.output.begin.shape[1]))
-    _multiply(w.output.weight[:panels], w.output.begin[:panels], w.output.levels, values, s.panel, sums)
+    _multiply(w.output.weight[:panels], w.output.begin[:panels], w.output.levels, values, s.unpacked, sums)
     rows = view(s.logits, 0, (count, rest.stacked, outputs))
     finish_outputs(sums, rest.output.scale, rest.output.bias, scale, rest.tokens, rows)

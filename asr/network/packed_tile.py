@@ -49,11 +49,15 @@ def make_tile(rows: int, halves: bool = False) -> Any:
 
 
 def make_unpack() -> Any:
-    """A function for compiled code: writes one panel of weights in halves of bytes as such a panel in bytes."""
+    """A function for compiled code: writes one panel of weights in halves of bytes as such a panel in bytes.
+
+    Its arguments are the weights, which of their panels it is and the table of levels, then the room for panels in
+    bytes and which of those it becomes.
+    """
 
     @intrinsic
-    def unpack(typing, panels, place, levels, room):  # type: ignore[no-untyped-def]
-        signature = types.void(panels, types.intp, levels, room)
+    def unpack(typing, panels, place, levels, room, there):  # type: ignore[no-untyped-def]
+        signature = types.void(panels, types.intp, levels, room, types.intp)
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             at = arrays(context, builder, signature, arguments)
@@ -176,12 +180,13 @@ def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
     return builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
 
 
-def _unpack(builder: Any, way: Any, panels: Any, place: Any, levels: Any, room: Any) -> None:
+def _unpack(builder: Any, way: Any, panels: Any, place: Any, levels: Any, room: Any, there: Any) -> None:
     """LLVM's code of `make_unpack`: a loop over the lines of all strips."""
     number = partial(_number, place.type)
     halves = _Halves(builder, way, levels)
     count = builder.mul(builder.extract_value(panels.shape, 2), number(PANEL // STRIP))
     first = builder.mul(place, builder.mul(count, number(_LINE)))
+    first_there = builder.mul(there, builder.mul(count, number(2 * _LINE)))
     before = builder.block
     loop, after = builder.append_basic_block("lines"), builder.append_basic_block("unpacked")
     builder.branch(loop)
@@ -189,12 +194,12 @@ def _unpack(builder: Any, way: Any, panels: Any, place: Any, levels: Any, room: 
     k = builder.phi(place.type)
     k.add_incoming(number(0), before)
     here = builder.add(first, builder.mul(k, number(_LINE)))
-    there = builder.mul(k, number(2 * _LINE))
+    lines_there = builder.add(first_there, builder.mul(k, number(2 * _LINE)))
     size = way.bytes.count
     for part in range(0, _LINE, size):
         both = builder.load(_place(builder, panels.data, builder.add(here, number(part)), way.sums), align=4)
         for step, weights in enumerate(halves.weights(both)):
-            to = builder.add(there, number(step * _LINE + part))
+            to = builder.add(lines_there, number(step * _LINE + part))
             builder.store(weights, _place(builder, room.data, to, way.sums), align=4)
     following = builder.add(k, number(1))
     k.add_incoming(following, loop)
