@@ -128,11 +128,22 @@ def _pack_small(weight: Array) -> Panels:
 
 def halve(panels: Panels) -> Panels | None:
     """The same weights in halves of bytes; None if there are more than `LEVELS`, or an odd number of steps."""
-    found = np.flatnonzero(np.bincount(panels.weight.ravel().view(np.uint8), minlength=256)).astype(np.uint8)
-    if not 0 < len(found) <= LEVELS or panels.weight.shape[-3] % 2:
+    *_, steps, strip, depth = panels.weight.shape
+    lines = panels.weight.reshape(-1, steps, strip, depth).view(
+        np.uint8
+    )  # of strips: a part at a time, in little memory
+    seen = np.zeros(256, bool)
+    for line in lines:
+        seen[line] = True
+        if seen.sum() > LEVELS:
+            return None
+    if not seen.any() or steps % 2:
         return None
-    levels = np.resize(np.sort(found.view(np.int8)), LEVELS)
+    found = np.sort(np.flatnonzero(seen).astype(np.uint8).view(np.int8))
     places = np.zeros(256, np.uint8)
-    places[levels[: len(found)].view(np.uint8)] = np.arange(len(found))
-    step, following = (places[panels.weight[..., n::2, :, :].view(np.uint8)] for n in range(2))
-    return Panels((step | following << LEVELS.bit_length() - 1).view(np.int8), panels.begin, levels)
+    places[found.view(np.uint8)] = np.arange(len(found))
+    halves = np.empty((len(lines), steps // 2, strip, depth), np.uint8)
+    for line, half in zip(lines, halves, strict=True):
+        half[:] = places[line[::2]] | places[line[1::2]] << LEVELS.bit_length() - 1
+    shape = (*panels.weight.shape[:-3], steps // 2, strip, depth)
+    return Panels(halves.view(np.int8).reshape(shape), panels.begin, np.resize(found, LEVELS))
