@@ -159,6 +159,8 @@ def test_samples_without_a_header(address, recognizer, clips, query, samples) ->
     sound = clips[1].samples
     status, answer = posted(address, f"/v1/listen?{query}", samples(sound))
     is_half = "8000" in query
+    if "linear16" in query:  # what is rounded may be heard otherwise
+        sound = np.frombuffer(pcm_of(sound), "<i2").astype(np.float32) / 32_768
     alone = recognizer.transcribe(sound[:: 1 + is_half], sample_rate=16_000 >> is_half, written=False)
     assert status == 200
     assert answer["results"]["channels"][0]["alternatives"][0]["transcript"] == text_of(alone)
