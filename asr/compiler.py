@@ -18,8 +18,6 @@ import numpy as np
 from asr.array_table import ArrayTable, kind_of
 from asr.library import library
 
-LANES = 16  # float32 that compiled code works on at once: see `asr.network.lanes`
-
 
 class Compiled:
     """A function for compiled code to call. To Numba it is what `numba.njit` makes of the function."""

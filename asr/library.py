@@ -35,6 +35,7 @@ SOURCES = (
             "quantized_weights",
             "rows_kernel",
             "shape",
+            "vectors",
         )
     ),
     *(f"network/packed_{name}.py" for name in ("block", "kernel", "tile", "weights")),

@@ -15,20 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.compiler import LANES, Deferred, entry, inner
+from asr.compiler import entry, inner
+from asr.network.vectors import LANES, add, larger, load, log, multiply, spread, store, subtract
 
 Array = np.ndarray[Any, Any]
 LOG_FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's floor: log-mel energies never fall below ln(1.19e-7) = -15.94
 
 _inner = inner(_nrt=False)
-_load: Any = Deferred("asr.network.lanes", "make_load")
-_store: Any = Deferred("asr.network.lanes", "make_store")
-_spread: Any = Deferred("asr.network.lanes", "make_spread")
-_add: Any = Deferred("asr.network.lanes", "make_add")
-_subtract: Any = Deferred("asr.network.lanes", "make_subtract")
-_multiply: Any = Deferred("asr.network.lanes", "make_multiply")
-_larger: Any = Deferred("asr.network.lanes", "make_larger")
-_log: Any = Deferred("asr.network.lanes", "make_log")
 
 
 class FbankTable(NamedTuple):
@@ -75,19 +68,19 @@ def _shape(t, windows, first, x, z, half):  # type: ignore[no-untyped-def]
         row = min(first + lane, last)
         for i in range(size):
             x[i * LANES + lane] = windows[row, i]
-    mean = _spread(np.float32(0.0))
+    mean = spread(np.float32(0.0))
     for i in range(size):
-        mean = _add(mean, _load(x, i * LANES))
-    mean = _multiply(mean, _spread(np.float32(1.0) / np.float32(size)))
-    share = _spread(t.preemphasis[0])
-    previous = _subtract(_load(x, 0), mean)  # the first sample precedes itself
+        mean = add(mean, load(x, i * LANES))
+    mean = multiply(mean, spread(np.float32(1.0) / np.float32(size)))
+    share = spread(t.preemphasis[0])
+    previous = subtract(load(x, 0), mean)  # the first sample precedes itself
     for i in range(size):
-        sample = _subtract(_load(x, i * LANES), mean)
-        shaped = _multiply(_subtract(sample, _multiply(share, previous)), _spread(t.window[i]))
-        _store(z, (i % 2 * half + i // 2) * LANES, shaped)
+        sample = subtract(load(x, i * LANES), mean)
+        shaped = multiply(subtract(sample, multiply(share, previous)), spread(t.window[i]))
+        store(z, (i % 2 * half + i // 2) * LANES, shaped)
         previous = sample
     for i in range(size, 2 * half):
-        _store(z, (i % 2 * half + i // 2) * LANES, _spread(np.float32(0.0)))
+        store(z, (i % 2 * half + i // 2) * LANES, spread(np.float32(0.0)))
 
 
 @_inner
@@ -100,18 +93,18 @@ def _transform(turns, z, room, half):  # type: ignore[no-untyped-def]
         count //= 2
         source, target = (room, z) if in_room else (z, room)
         for p in range(count):
-            cosine, sine = _spread(turns[0, p * apart]), _spread(turns[1, p * apart])
+            cosine, sine = spread(turns[0, p * apart]), spread(turns[1, p * apart])
             for q in range(apart):
                 a, b = (p * apart + q) * LANES, ((p + count) * apart + q) * LANES
                 c = (2 * p * apart + q) * LANES
                 d = c + apart * LANES
-                first, second = _load(source, a), _load(source, b)
-                first_too, second_too = _load(source, parts + a), _load(source, parts + b)
-                _store(target, c, _add(first, second))
-                _store(target, parts + c, _add(first_too, second_too))
-                real, imaginary = _subtract(first, second), _subtract(first_too, second_too)
-                _store(target, d, _subtract(_multiply(real, cosine), _multiply(imaginary, sine)))
-                _store(target, parts + d, _add(_multiply(real, sine), _multiply(imaginary, cosine)))
+                first, second = load(source, a), load(source, b)
+                first_too, second_too = load(source, parts + a), load(source, parts + b)
+                store(target, c, add(first, second))
+                store(target, parts + c, add(first_too, second_too))
+                real, imaginary = subtract(first, second), subtract(first_too, second_too)
+                store(target, d, subtract(multiply(real, cosine), multiply(imaginary, sine)))
+                store(target, parts + d, add(multiply(real, sine), multiply(imaginary, cosine)))
         apart *= 2
         in_room = not in_room
     return in_room
@@ -120,17 +113,17 @@ def _transform(turns, z, room, half):  # type: ignore[no-untyped-def]
 @_inner
 def _powers(half_turns, z, half, power):  # type: ignore[no-untyped-def]
     """The power of each bin below the highest, ``(half, LANES)``, of real samples that were transformed in pairs."""
-    parts, share = half * LANES, _spread(np.float32(0.5))
+    parts, share = half * LANES, spread(np.float32(0.5))
     for k in range(half):
         a, b = k * LANES, (half - k) % half * LANES
-        cosine, sine = _spread(half_turns[0, k]), _spread(half_turns[1, k])
-        here, there = _load(z, a), _load(z, b)
-        here_too, there_too = _load(z, parts + a), _load(z, parts + b)
-        even, even_too = _multiply(share, _add(here, there)), _multiply(share, _subtract(here_too, there_too))
-        odd, odd_too = _multiply(share, _add(here_too, there_too)), _multiply(share, _subtract(there, here))
-        real = _add(even, _subtract(_multiply(odd, cosine), _multiply(odd_too, sine)))
-        imaginary = _add(even_too, _add(_multiply(odd, sine), _multiply(odd_too, cosine)))
-        _store(power, a, _add(_multiply(real, real), _multiply(imaginary, imaginary)))
+        cosine, sine = spread(half_turns[0, k]), spread(half_turns[1, k])
+        here, there = load(z, a), load(z, b)
+        here_too, there_too = load(z, parts + a), load(z, parts + b)
+        even, even_too = multiply(share, add(here, there)), multiply(share, subtract(here_too, there_too))
+        odd, odd_too = multiply(share, add(here_too, there_too)), multiply(share, subtract(there, here))
+        real = add(even, subtract(multiply(odd, cosine), multiply(odd_too, sine)))
+        imaginary = add(even_too, add(multiply(odd, sine), multiply(odd_too, cosine)))
+        store(power, a, add(multiply(real, real), multiply(imaginary, imaginary)))
 
 
 @entry
@@ -139,16 +132,16 @@ def log_energies(t: FbankTable, windows: Array, room: Array, out: Array) -> None
     half = t.turns.shape[1]
     found, rest = room[:LANES], room[LANES:]
     z, other, x = rest[: 2 * half * LANES], rest[2 * half * LANES : 4 * half * LANES], rest[4 * half * LANES :]
-    floor = _spread(np.float32(LOG_FLOOR))
+    floor = spread(np.float32(LOG_FLOOR))
     for first in range(0, windows.shape[0], LANES):
         _shape(t, windows, first, x, z, half)
         done = other if _transform(t.turns, z, other, half) else z
         _powers(t.half_turns, done, half, x)
         for m in range(t.firsts.shape[0]):
-            energy = _spread(np.float32(0.0))
+            energy = spread(np.float32(0.0))
             begin, bin_before = t.starts[m], t.firsts[m] - t.starts[m]
             for i in range(begin, t.starts[m + 1]):
-                energy = _add(energy, _multiply(_spread(t.weights[i]), _load(x, (bin_before + i) * LANES)))
-            _store(found, 0, _log(_larger(energy, floor)))
+                energy = add(energy, multiply(spread(t.weights[i]), load(x, (bin_before + i) * LANES)))
+            store(found, 0, log(larger(energy, floor)))
             for lane in range(min(LANES, windows.shape[0] - first)):
                 out[first + lane, m] = found[lane]

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from asr.compiler import LANES
+from asr.network.vectors import LANES
 
 # Numba has no types for a type checker.
 _extending: Any = numba.extending

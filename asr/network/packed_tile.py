@@ -11,13 +11,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from asr.network.packed_weights import DEPTH, PANEL, STRIP, has
+from asr.network.packed_weights import DEPTH, HALF_BITS, LEVELS, PANEL, STRIP, has
 
 _WORD, _BYTE = ir.IntType(32), ir.IntType(8)
 _REGISTERS = 8  # for sums, of AVX2's 16
-_HALF = 4  # bits
 _LINE = STRIP * DEPTH  # bytes of a strip's weights for a step, or for two of them in halves
 
 
@@ -153,10 +153,9 @@ class _Halves:
 
     def __init__(self, builder: Any, way: Any, levels: Any) -> None:
         self._builder, self._way = builder, way
-        count = 1 << _HALF
-        kind = ir.VectorType(_BYTE, count)
+        kind = ir.VectorType(_BYTE, LEVELS)
         table = builder.load(builder.bitcast(levels.data, kind.as_pointer()), align=1)
-        spread = [n % count for n in range(way.bytes.count)]  # each 16 bytes of a register look up in their own 16
+        spread = [n % LEVELS for n in range(way.bytes.count)]  # each 16 bytes of a register look up in their own 16
         order = ir.Constant(ir.VectorType(_WORD, len(spread)), spread)
         self._table = builder.shuffle_vector(table, ir.Constant(kind, ir.Undefined), order)
 
@@ -164,8 +163,8 @@ class _Halves:
         """Of the weights of two steps those of the first, which are the lower halves, and those of the second."""
         builder, way = self._builder, self._way
         halves = builder.bitcast(both, way.bytes)
-        lowest = ir.Constant(way.bytes, [(1 << _HALF) - 1] * way.bytes.count)
-        upper = builder.lshr(halves, ir.Constant(way.bytes, [_HALF] * way.bytes.count))
+        lowest = ir.Constant(way.bytes, [LEVELS - 1] * way.bytes.count)
+        upper = builder.lshr(halves, ir.Constant(way.bytes, [HALF_BITS] * way.bytes.count))
         found = (builder.call(way.look_up, [self._table, half]) for half in (builder.and_(halves, lowest), upper))
         return [builder.bitcast(weights, way.sums) for weights in found]
 
@@ -187,24 +186,14 @@ def _unpack(builder: Any, way: Any, panels: Any, place: Any, levels: Any, room: 
     count = builder.mul(builder.extract_value(panels.shape, 2), number(PANEL // STRIP))
     first = builder.mul(place, builder.mul(count, number(_LINE)))
     first_there = builder.mul(there, builder.mul(count, number(2 * _LINE)))
-    before = builder.block
-    loop, after = builder.append_basic_block("lines"), builder.append_basic_block("unpacked")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    k = builder.phi(place.type)
-    k.add_incoming(number(0), before)
-    here = builder.add(first, builder.mul(k, number(_LINE)))
-    lines_there = builder.add(first_there, builder.mul(k, number(2 * _LINE)))
-    size = way.bytes.count
-    for part in range(0, _LINE, size):
-        both = builder.load(_place(builder, panels.data, builder.add(here, number(part)), way.sums), align=4)
-        for step, weights in enumerate(halves.weights(both)):
-            to = builder.add(lines_there, number(step * _LINE + part))
-            builder.store(weights, _place(builder, room.data, to, way.sums), align=4)
-    following = builder.add(k, number(1))
-    k.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-    builder.position_at_end(after)
+    with cgutils.for_range(builder, count, intp=place.type) as loop:
+        here = builder.add(first, builder.mul(loop.index, number(_LINE)))
+        lines_there = builder.add(first_there, builder.mul(loop.index, number(2 * _LINE)))
+        for part in range(0, _LINE, way.bytes.count):
+            both = builder.load(_place(builder, panels.data, builder.add(here, number(part)), way.sums), align=4)
+            for step, weights in enumerate(halves.weights(both)):
+                to = builder.add(lines_there, number(step * _LINE + part))
+                builder.store(weights, _place(builder, room.data, to, way.sums), align=4)
 
 
 def _sum(

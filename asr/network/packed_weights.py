@@ -30,7 +30,8 @@ STRIP = 16  # outputs whose weights follow one another: a line of the cache for 
 DEPTH = 4  # inputs that are added up at once
 BLOCK = 16  # rows, at most, that AMX takes at once
 BLOCK_DEPTH = 64  # inputs of these that it adds up at once
-LEVELS = 16  # different weights that half a byte can tell apart
+HALF_BITS = 4  # of half a byte
+LEVELS = 1 << HALF_BITS  # different weights that half a byte can tell apart
 _LLVM_NAMES = {"avx512_vnni": "avx512vnni"}  # of what Linux calls otherwise
 
 
@@ -39,8 +40,9 @@ class Panels(NamedTuple):
 
     weight: Array  # int8 (panels, PANEL / STRIP, inputs / DEPTH, STRIP, DEPTH): outputs beyond are zero
     begin: Array  # int32 (panels, PANEL): what VNNI's sums begin at
-    # int8: none, or the weights that there are, `LEVELS` of them, sorted. Then each byte of ``weight`` has two of their
-    # places here, the lower half that of one step and the upper half that of the next: half as many steps.
+    # int8: none, or `LEVELS`: the weights that there are, sorted, and then the first ones again. Then each byte of
+    # ``weight`` has two of their places here, a step's in the lower half and the next one's in the upper: half as many
+    # steps.
     levels: Array
 
 
@@ -144,6 +146,6 @@ def halve(panels: Panels) -> Panels | None:
     places[found.view(np.uint8)] = np.arange(len(found))
     halves = np.empty((len(lines), steps // 2, strip, depth), np.uint8)
     for line, half in zip(lines, halves, strict=True):
-        half[:] = places[line[::2]] | places[line[1::2]] << LEVELS.bit_length() - 1
+        half[:] = places[line[::2]] | (places[line[1::2]] << HALF_BITS)
     shape = (*panels.weight.shape[:-3], steps // 2, strip, depth)
     return Panels(halves.view(np.int8).reshape(shape), panels.begin, np.resize(found, LEVELS))

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.compiler import LANES, Deferred, entry, inner
+from asr.compiler import Deferred, entry, inner
 from asr.network.integers import factor_type
 from asr.network.quantized_weights import INPUT_PEAK, QuantizedWeights
 from asr.network.shape import FRAME_REDUCTION, MEMORY_FRAMES
 from asr.network.state import StreamState
+from asr.network.vectors import LANES, add, load, multiply, spread, subtract, total
 from asr.network.weights import Array
 
 _EPSILON = 1e-5  # of layer normalisation, as in torch
@@ -22,12 +23,6 @@ _EPSILON = 1e-5  # of layer normalisation, as in torch
 # Nothing here allocates, so the runtime that would count references to the arrays is left out.
 view: Any = Deferred("asr.array_types", "make_view")
 _inner, _inlined = inner(_nrt=False), inner(_nrt=False, inline="always")
-_load: Any = Deferred("asr.network.lanes", "make_load")
-_spread: Any = Deferred("asr.network.lanes", "make_spread")
-_add: Any = Deferred("asr.network.lanes", "make_add")
-_subtract: Any = Deferred("asr.network.lanes", "make_subtract")
-_multiply: Any = Deferred("asr.network.lanes", "make_multiply")
-_total: Any = Deferred("asr.network.lanes", "make_total")
 
 
 class Step(NamedTuple):
@@ -130,12 +125,12 @@ def normalize(x, weight, bias, out):  # type: ignore[no-untyped-def]
 @_inner
 def _sum(x, mean, squared):  # type: ignore[no-untyped-def]
     """The sum of differences from a mean, or of their squares: of each lane of vectors, then of the lanes."""
-    middle, lanes = _spread(mean), _spread(np.float32(0.0))
+    middle, lanes = spread(mean), spread(np.float32(0.0))
     whole = x.shape[0] // LANES * LANES
     for i in range(0, whole, LANES):
-        apart = _subtract(_load(x, i), middle)
-        lanes = _add(lanes, _multiply(apart, apart) if squared else apart)
-    found = _total(lanes)
+        apart = subtract(load(x, i), middle)
+        lanes = add(lanes, multiply(apart, apart) if squared else apart)
+    found = total(lanes)
     for i in range(whole, x.shape[0]):
         apart_too = x[i] - mean
         found += apart_too * apart_too if squared else apart_too
