@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,11 @@ def list_of(kinds: type | tuple[type, ...], values: Iterable[T], name: str, exam
         if not isinstance(value, kinds):
             raise ConfigError(f"{name} cannot hold {value!r:.60}: write {name}=[{example}]")
     return chosen
+
+
+def lasting(values: Iterable[T]) -> Iterable[T]:
+    """The same values, which can be gone through more than once."""
+    return tuple(values) if isinstance(values, Iterator) else values
 
 
 def check_rate_kind(sample_rate: object) -> None:

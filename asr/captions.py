@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import merge
 
+from asr.channels import channel_name
 from asr.events import Final, Word
 from asr.written.words import word_set
 
@@ -32,6 +34,7 @@ class Cue:
     start_s: float
     end_s: float
     lines: tuple[str, ...]
+    channel: int | None = None  # as in `asr.events.Final`
 
 
 DEFAULT_OPTIONS = CaptionOptions()
@@ -66,12 +69,31 @@ _BINDS = word_set(
 )
 
 
-def captions(finals: Sequence[Final], options: CaptionOptions = DEFAULT_OPTIONS) -> Iterator[Cue]:
+def captions(finals: Sequence[Final], options: CaptionOptions = DEFAULT_OPTIONS, named: bool = False) -> Iterator[Cue]:
     """Cues of a transcript: each word once, in order, and no cue reaches into the next.
 
     A cue begins with its first word. It lasts beyond its last one into the pause that follows, until it can have been
-    read.
+    read. Cues of separate channels come in the order in which they begin; what two say at once is shown at once.
+
+    Args:
+        finals: the utterances.
+        options: what a reader can take.
+        named: whether cues of separate channels begin with their channel's name.
     """
+    channels = sorted({final.channel for final in finals if final.channel is not None})
+    if not channels:
+        yield from _captions(finals, options, "")
+        return
+    found = []
+    for channel in channels:
+        name = f"{channel_name(channel)}: " if named else ""
+        own = _captions([final for final in finals if final.channel == channel], options, name)
+        found.append([replace(cue, channel=channel) for cue in own])
+    yield from merge(*found, key=lambda cue: cue.start_s)
+
+
+def _captions(finals: Sequence[Final], options: CaptionOptions, name: str) -> Iterator[Cue]:
+    """Cues of one speaker's utterances, each of which begins with a name."""
     words = [word for final in finals for word in final.words]
     if not words:
         return
@@ -82,8 +104,9 @@ def captions(finals: Sequence[Final], options: CaptionOptions = DEFAULT_OPTIONS)
         if final.reason != "length":  # an utterance that had become too long may end anywhere
             gaps[last] = _SENTENCE
     begin = 0
-    for end in _cuts(words, gaps, options):
+    for end in _cuts(words, gaps, options, len(name)):
         texts = [word.text for word in words[begin:end]]
+        texts[0] = name + texts[0]
         end_s = _end_s(words, begin, end, len(" ".join(texts)), options)
         yield Cue(words[begin].start_s, end_s, _lines(texts, gaps[begin:end], options))
         begin = end
@@ -104,11 +127,11 @@ def _worth(words: Sequence[Word], at: int) -> float:
     return max(worth, _JOINING if following in _JOINS else _RELATING if following in _RELATES else 0.0)
 
 
-def _cuts(words: Sequence[Word], gaps: Sequence[float], options: CaptionOptions) -> list[int]:
+def _cuts(words: Sequence[Word], gaps: Sequence[float], options: CaptionOptions, name_chars: int) -> list[int]:
     """Where each cue ends: the cuts that cost least together."""
     costs, origins = [0.0] + [_NEVER] * len(words), [0] * (len(words) + 1)
     for begin in range(len(words)):
-        for end, cost in _cues(words, gaps, begin, options):
+        for end, cost in _cues(words, gaps, begin, options, name_chars):
             if costs[begin] + cost < costs[end]:
                 costs[end], origins[end] = costs[begin] + cost, begin
     cuts = [len(words)]
@@ -118,13 +141,14 @@ def _cuts(words: Sequence[Word], gaps: Sequence[float], options: CaptionOptions)
 
 
 def _cues(
-    words: Sequence[Word], gaps: Sequence[float], begin: int, options: CaptionOptions
+    words: Sequence[Word], gaps: Sequence[float], begin: int, options: CaptionOptions, name_chars: int
 ) -> Iterator[tuple[int, float]]:
     """The cues that can begin with a word: where each ends, and what it costs."""
     room = 2 * options.line_chars + 1
     start_s, chars, line, lines, inside = words[begin].start_s, -1, 0, 1, 0.0
     for end in range(begin + 1, len(words) + 1):
-        length, last = len(words[end - 1].text), words[end - 1]
+        last = words[end - 1]
+        length = len(last.text) + (name_chars if end == begin + 1 else 0)
         if line and line + 1 + length > options.line_chars:
             line, lines = 0, lines + 1
         line += length + (1 if line else 0)

@@ -36,6 +36,7 @@ class Partial:
     text: str
     words: tuple[Word, ...]
     stable_chars: int  # text[:stable_chars] cannot change any more
+    channel: int | None = None  # as in `Final`
 
     @property
     def spoken(self) -> str:
@@ -61,6 +62,7 @@ class Final:
     reason: Reason  # what ended it: silence after it, its length, `Stream.flush`, or the end of the stream
     score: float = 0.0  # natural log of its probability, with what the language model and hot words add
     alternatives: tuple[Alternative, ...] = ()  # likeliest first, as many as were asked for and differ
+    channel: int | None = None  # from 0 on, if a recording's channels are heard apart; None: mixed, or the only one
 
     @property
     def spoken(self) -> str:

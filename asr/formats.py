@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from asr.captions import Cue, captions
+from asr.channels import channel_name
 from asr.events import Event, Final, Partial, Word
 
 Transcript = Sequence[Final]
@@ -22,31 +23,32 @@ def word_fields(word: Word) -> dict[str, Any]:
 def event_fields(event: Event) -> dict[str, Any]:
     """An event for JSON."""
     words = [word_fields(word) for word in event.words]
-    spoken = {"spoken": event.spoken} if any(word.heard for word in event.words) else {}
+    more: dict[str, Any] = {"spoken": event.spoken} if any(word.heard for word in event.words) else {}
+    if event.channel is not None:
+        more["channel"] = event.channel
     if isinstance(event, Partial):
-        return {"text": event.text, "words": words, "stable_chars": event.stable_chars, **spoken}
+        return {"text": event.text, "words": words, "stable_chars": event.stable_chars, **more}
     others = [
         {"text": other.text, "words": [word_fields(word) for word in other.words], "score": other.score}
         for other in event.alternatives
     ]
     final = {"text": event.text, "words": words, "reason": event.reason, "score": event.score}
-    return {**final, "alternatives": others, **spoken}
+    return {**final, "alternatives": others, **more}
+
+
+def txt_line(final: Final) -> str:
+    """An utterance, after its channel's name if there are several."""
+    return final.text if final.channel is None else f"{channel_name(final.channel)}: {final.text}"
 
 
 def to_txt(finals: Transcript, name: str, duration_s: float) -> str:
     """An utterance a line."""
-    return "".join(f"{final.text}\n" for final in finals)
+    return "".join(f"{txt_line(final)}\n" for final in finals)
 
 
 def to_json(finals: Transcript, name: str, duration_s: float) -> str:
     """One object: file, duration, the whole text, and the utterances with their words."""
-    segments = [
-        {"start_s": f.start_s, "end_s": f.end_s, "text": f.text, "words": [word_fields(word) for word in f.words]}
-        for f in finals
-    ]
-    for segment, final in zip(segments, finals, strict=True):
-        if final.spoken != final.text:
-            segment["spoken"] = final.spoken
+    segments = [_segment(final) for final in finals]
     text = " ".join(final.text for final in finals)
     return (
         json.dumps({"file": name, "duration_s": round(duration_s, 3), "text": text, "segments": segments}, indent=2)
@@ -54,9 +56,16 @@ def to_json(finals: Transcript, name: str, duration_s: float) -> str:
     )
 
 
+def _segment(final: Final) -> dict[str, Any]:
+    channel = {} if final.channel is None else {"channel": final.channel}
+    spoken = {} if final.spoken == final.text else {"spoken": final.spoken}
+    words = [word_fields(word) for word in final.words]
+    return {"start_s": final.start_s, "end_s": final.end_s, **channel, "text": final.text, "words": words, **spoken}
+
+
 def to_srt(finals: Transcript, name: str, duration_s: float) -> str:
     """SubRip subtitles."""
-    return "\n".join(srt_cue(number, cue) for number, cue in enumerate(captions(finals), start=1))
+    return "\n".join(srt_cue(number, cue) for number, cue in enumerate(captions(finals, named=True), start=1))
 
 
 def srt_cue(number: int, cue: Cue) -> str:
@@ -74,13 +83,16 @@ def vtt_cue(cue: Cue) -> str:
     """One subtitle of WebVTT, without the empty line between two."""
     # Its text is markup: what a user's replacement writes must not become a tag.
     lines = "".join(f"{escape(line, quote=False)}\n" for line in cue.lines)
-    return f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{lines}"
+    voice = "" if cue.channel is None else f"<v {channel_name(cue.channel)}>"
+    return f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{voice}{lines}"
 
 
 def to_tsv(finals: Transcript, name: str, duration_s: float) -> str:
-    """A table: start and end in milliseconds, and text, an utterance a line."""
-    rows = [f"{round(f.start_s * 1000)}\t{round(f.end_s * 1000)}\t{f.text}\n" for f in finals]
-    return "".join(["start\tend\ttext\n", *rows])
+    """A table: start and end in milliseconds, and text, an utterance a line; with channels, where there are several."""
+    several = any(final.channel is not None for final in finals)
+    rows = [(f"{round(f.start_s * 1000)}", f"{round(f.end_s * 1000)}", f"{f.channel}", f.text) for f in finals]
+    table = [("start", "end", "channel", "text"), *rows]
+    return "".join("\t".join(row if several else (*row[:2], row[3])) + "\n" for row in table)
 
 
 FORMATS: dict[str, Callable[[Transcript, str, float], str]] = {

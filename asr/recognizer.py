@@ -6,17 +6,18 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 
-from asr.arguments import check_rate_kind, check_source, list_of
+from asr.arguments import check_rate_kind, check_source, lasting, list_of
 from asr.audio.audio_file import AudioFile
 from asr.audio.pcm import Encoding
 from asr.bundle import LEXICON_FILE, Bundle, load_bundle
+from asr.channels import Channels, are_separate, in_order
 from asr.errors import AsrError, ConfigError, DataError, ModelError
 from asr.events import Event, Final, Word
 from asr.lexicon.lexicon import Lexicon, read_lexicon
@@ -55,7 +56,7 @@ SHIPPED = "english"  # name of the model in asr.pretrained
 class Transcript:
     """A whole recording's text."""
 
-    finals: tuple[Final, ...]
+    finals: tuple[Final, ...]  # in the order in which they begin; `Final.channel` says of which channel each is
     duration_s: float
 
     @property
@@ -262,6 +263,7 @@ class Recognizer:
         written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
         sample_rate: float = 16_000,
+        channels: Channels = "mixed",
     ) -> Transcript:
         """Transcribe a file, or an open binary file, of any kind that `asr.audio.audio_file` reads, or samples.
 
@@ -269,15 +271,26 @@ class Recognizer:
             source: samples are ``(n,)`` or ``(n, channels)``, of any kind that `Stream.accept` takes.
             rules, decoding, hot_words, written, replacements: see `stream`.
             sample_rate: of samples, in Hz; a file says its own.
+            channels: ``mixed`` averages them; ``separate`` hears each by itself, for the cost of a recording each,
+                and `Final.channel` says which.
 
         Raises AudioError for a file that is damaged; `transcribe_events` gives what was recognised before.
         """
         finals: list[Final] = []
         duration_s = 0.0
+        separate = are_separate(channels)
         if isinstance(source, np.ndarray):
-            channels = source.shape[1] if source.ndim == 2 else 1
+            count = source.shape[1] if source.ndim == 2 else 1
+            if separate and count > 1:
+                hot_words, replacements = lasting(hot_words), lasting(replacements)
+                parts = [
+                    self.transcribe(column, rules, decoding, hot_words, written, replacements, sample_rate)
+                    for column in source.T
+                ]
+                finals = [replace(final, channel=k) for k, part in enumerate(parts) for final in part.finals]
+                return Transcript(in_order(finals), parts[0].duration_s)
             stream = self.stream(
-                sample_rate, "s16le", channels, rules, decoding, hot_words, written, replacements, partials=False
+                sample_rate, "s16le", count, rules, decoding, hot_words, written, replacements, partials=False
             )
             found = [
                 event
@@ -286,12 +299,14 @@ class Recognizer:
             ]
             finals = [event for event in (*found, *stream.finish()) if isinstance(event, Final)]
             return Transcript(tuple(finals), stream.position_s)
-        events = self.transcribe_events(source, rules, decoding, hot_words, None, written, replacements, partials=False)
+        events = self.transcribe_events(
+            source, rules, decoding, hot_words, None, written, replacements, partials=False, channels=channels
+        )
         for event, read_s in events:
             duration_s = read_s
             if isinstance(event, Final):
                 finals.append(event)
-        return Transcript(tuple(finals), duration_s)
+        return Transcript(in_order(finals) if separate else tuple(finals), duration_s)
 
     def transcribe_events(
         self,
@@ -303,16 +318,20 @@ class Recognizer:
         written: bool | WrittenForm = True,
         replacements: Iterable[Replacement] = (),
         partials: bool = True,
+        channels: Channels = "mixed",
     ) -> Iterator[tuple[Event | None, float]]:
         """Transcribe a file in constant memory, giving events as they come, each with the seconds read so far.
 
         The last pair has no event and the length of the recording. ``progress`` is called with the
         seconds read so far and the file's stated length, if it states one. When the file turns out to
         be damaged, the events of what could be decoded come first and then AudioError is raised.
+        Events of separate ``channels`` come side by side, each channel's in their own order.
         """
         check_source(source)
-        with AudioFile(source) as audio:
-            stream = self.stream(
+        separate, hot_words, replacements = are_separate(channels), lasting(hot_words), lasting(replacements)
+        with AudioFile(source, separate=separate) as audio:
+            make_stream = functools.partial(
+                self.stream,
                 audio.sample_rate_hz,
                 rules=rules,
                 decoding=decoding,
@@ -321,20 +340,26 @@ class Recognizer:
                 replacements=replacements,
                 partials=partials,
             )
+            streams = [make_stream()]  # one for each channel, of which the first block says how many there are
             failure: AsrError | None = None
             try:
                 for block in audio:
-                    for event in stream.accept(block):
-                        yield event, stream.position_s
+                    parts = block.T if separate else [block]
+                    while len(streams) < len(parts):
+                        streams.append(make_stream())
+                    for channel, (stream, part) in enumerate(zip(streams, parts, strict=True)):
+                        for event in stream.accept(part):
+                            yield _of_channel(event, channel, len(streams)), stream.position_s
                     if progress is not None:
-                        progress(stream.position_s, audio.duration_s)
+                        progress(streams[0].position_s, audio.duration_s)
             except AsrError as error:
                 failure = error if audio.name in str(error) else type(error)(f"{audio.name}: {error}")
-            for event in stream.finish():
-                yield event, stream.position_s
+            for channel, stream in enumerate(streams):
+                for event in stream.finish():
+                    yield _of_channel(event, channel, len(streams)), stream.position_s
             if failure is not None:
                 raise failure
-            yield None, stream.position_s
+            yield None, streams[0].position_s
 
     def warm_up(self, unknown_words: bool = False) -> None:
         """Have the kernels compiled now: the very first use of the package on a machine waits for that.
@@ -421,6 +446,11 @@ class Recognizer:
     def initial_state(self) -> StreamState:
         """What the network knows at the beginning of a stream."""
         return self._model.initial_state(1)
+
+
+def _of_channel(event: Event, channel: int, count: int) -> Event:
+    """An event of one of so many channels."""
+    return replace(event, channel=channel) if count > 1 else event
 
 
 class _Network(Protocol):

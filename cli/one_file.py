@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from asr.cli.first_use import notice
 from asr.cli.places import STDIN
+from asr.cli.turns import Turns
 from asr.cli.url_file import UrlFile, open_url
 from asr.cli.urls import is_url, local_path
 
+from asr.channels import Channels, in_order
 from asr.errors import AsrError
 from asr.events import Final
-from asr.formats import FORMATS
+from asr.formats import FORMATS, txt_line
 
 if TYPE_CHECKING:
     from asr.search.hotwords import HotWord
@@ -35,6 +37,7 @@ class Wish:
     written: bool  # sentences, capitals and numbers as one writes them
     replacements: tuple[Replacement, ...]  # users' own
     format: str  # one of `FORMATS`
+    channels: Channels = "mixed"
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,16 @@ class Transcriber:
             source: path, URL, or `STDIN`.
             name: what the file is called.
             progress: called as the file is read.
-            show: called with the text of each utterance once it is over.
+            show: called with the line of each utterance once it is over; of several channels, once it is its turn.
         """
         wish, finals, audio_s, failure = self._wish, list[Final](), 0.0, None
+        turns = Turns()
+
+        def tell(said: Sequence[Final]) -> None:
+            for final in said:
+                if show is not None:
+                    show(txt_line(final))
+
         opened: str | BinaryIO = source
         if source == STDIN:
             if sys.stdin.isatty():
@@ -83,7 +93,7 @@ class Transcriber:
         try:
             if is_url(source):
                 opened = open_url(local_path(source))
-            for event, audio_s in self._recognizer.transcribe_events(  # noqa: B007 (the last one counts)
+            for event, audio_s in self._recognizer.transcribe_events(
                 opened,
                 decoding=self._decoding,
                 hot_words=wish.hot_words,
@@ -91,19 +101,20 @@ class Transcriber:
                 written=wish.written,
                 replacements=wish.replacements,
                 partials=False,
+                channels=wish.channels,
             ):
                 if isinstance(event, Final):
                     finals.append(event)
-                    if show is not None:
-                        show(event.text)
+                    tell(turns.add(event, audio_s))
         except AsrError as error:
             failure = str(error)
         finally:
             if isinstance(opened, UrlFile):
                 opened.close()
+        tell(turns.rest())
         if failure is not None and not finals:
             return Outcome(None, audio_s, failure)
-        return Outcome(FORMATS[wish.format](finals, name, audio_s), audio_s, failure)
+        return Outcome(FORMATS[wish.format](in_order(finals), name, audio_s), audio_s, failure)
 
     def attempt(self, source: str, name: str, progress: Progress | None = None) -> Outcome:
         """`transcribe`, but a fault of ours, or too little memory, is the failure of this file alone."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from asr.cli.places import STDIN, find_places
 from asr.cli.recognition import add_recognition_arguments, add_writing_arguments, parse_hot_word
 from asr.cli.urls import is_url, local_path
 
+from asr.channels import Channels
 from asr.errors import ConfigError
 from asr.formats import FORMATS
 
@@ -33,6 +34,13 @@ def add_arguments(commands: Any) -> None:
         help=f"a file with sound in it, or its address: https://…, s3://…, gs://…; {STDIN} is standard input",
     )
     command.add_argument("--format", choices=sorted(FORMATS), default="txt", help="default: txt, an utterance a line")
+    command.add_argument(
+        "--channels",
+        choices=get_args(Channels),
+        default="mixed",
+        help="separate: hear each channel by itself, as where each speaker has one, and say whose each utterance is "
+        "(default: mixed)",
+    )
     command.add_argument("--output", metavar="DIR", help="write DIR/NAME.FORMAT for each file instead")
     command.add_argument(
         "--recursive",
@@ -70,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         written=options.written,
         replacements=tuple(read_replacements(options.replace)) if options.replace else (),
         format=options.format,
+        channels=options.channels,
     )
     return _print_texts(wish, options.files) if options.output is None else _write_texts(wish, options)
 

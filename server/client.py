@@ -13,7 +13,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection as AsyncConnection
@@ -40,7 +40,7 @@ class ServerError(AsrError):
 
 def make_config(
     sample_rate: float = 16_000,
-    encoding: Encoding = "s16le",
+    encoding: Encoding | Literal["opus"] | None = "s16le",
     channels: int = 1,
     hot_words: Sequence[HotWord | str] = (),
     endpointing: bool | dict[str, float] = True,
@@ -49,13 +49,16 @@ def make_config(
     written: bool = True,
     replacements: Mapping[str, str] | None = None,
 ) -> str:
-    """The first message to the server; docs/protocol.md says what each setting does."""
+    """The first message to the server; docs/protocol.md says what each setting does.
+
+    Args:
+        encoding: None for a file, which says how it is coded, and its rate and channels.
+    """
+    sound = {} if encoding is None else {"sample_rate": sample_rate, "encoding": encoding, "channels": channels}
     return json.dumps(
         {
             "type": "config",
-            "sample_rate": sample_rate,
-            "encoding": encoding,
-            "channels": channels,
+            **sound,
             "hot_words": _phrases(hot_words),
             "endpointing": endpointing,
             "alternatives": alternatives,
@@ -103,7 +106,7 @@ class Client:
         self._socket.send(make_config(**settings))
 
     def send(self, pcm: bytes) -> None:
-        """Send a chunk of audio of any length."""
+        """Send a chunk of audio of any length, or where packets are one of them."""
         for begin in range(0, len(pcm), _PIECE_BYTES):
             self._say(pcm[begin : begin + _PIECE_BYTES])
 

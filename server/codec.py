@@ -7,10 +7,11 @@ conformance can be tested with plain strings.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from asr.audio.forms import Form
 from asr.audio.pcm import Encoding
 from asr.errors import AsrError
 from asr.events import Event
@@ -77,6 +78,25 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class SampleFormat:
+    """How samples are written."""
+
+    sample_rate_hz: float
+    channels: int
+    encoding: Encoding
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Audio to decode first: bytes of a file that is cut anywhere, or one packet."""
+
+    data: bytes
+    form: Form
+    decoded: Callable[[SampleFormat, bytes], Iterable[Command]]  # what to do with samples that come of it, in order
+    channels: int = 1  # of packets, which do not say
+
+
+@dataclass(frozen=True)
 class SetHotWords:
     """Expect these phrases from the next utterance on."""
 
@@ -93,7 +113,7 @@ class End:
     """The audio is over."""
 
 
-Command = Audio | SetHotWords | Flush | End
+Command = Audio | Coded | SetHotWords | Flush | End
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,7 @@ class Reply:
 
     text: str
     replaceable: bool = False  # a newer one may take its place if it was not sent yet
+    lane: int = 0  # which of a connection's streams it tells of: one newer than another is of the same
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,7 @@ class Codec(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """How to open the stream. Asked for once, when the first command comes."""
+        """How to open the stream. Asked for once, when the first command comes that is for the engine."""
 
     def opened(self) -> list[Reply]:
         """What is said to a client that has just connected."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from asr.audio.forms import Form
+
 # Raw samples may begin with any bytes, but with these four by a chance of one in 2^32.
 FILE_MARKS = {
-    b"OggS": "Ogg",
-    b"\x1aE\xdf\xa3": "WebM or Matroska",
-    b"fLaC": "FLAC",
-    b"ID3\x02": "MP3",
-    b"ID3\x03": "MP3",
-    b"ID3\x04": "MP3",
-    b"FORM": "AIFF",
-    b"caff": "CAF",
-    b".snd": "AU",
+    b"OggS": Form.OGG,
+    b"\x1aE\xdf\xa3": Form.WEBM,
+    b"fLaC": Form.FLAC,
+    b"ID3\x02": Form.MP3,
+    b"ID3\x03": Form.MP3,
+    b"ID3\x04": Form.MP3,
+    b"#!AM": Form.AMR,
+    b"FORM": Form.AIFF,
+    b"caff": Form.CAF,
+    b".snd": Form.AU,
 }
 
 _FRAMES = 3  # that must follow each other: the two bytes that one begins with are a sample as any other
@@ -30,6 +33,11 @@ def is_mp4(head: bytes) -> bool:
     return head[4:8] == b"ftyp"
 
 
+def may_be_mp4(head: bytes) -> bool:
+    """Whether one may begin so, and more is needed to tell."""
+    return len(head) < 8 and b"\0\0".startswith(head[:2]) and b"ftyp".startswith(head[4:])
+
+
 def begins_with_frames(head: bytes) -> bool | None:
     """Whether MP3's or AAC's frames begin here, one behind the other; None if more is needed to tell."""
     at, first = 0, (0, 0)
@@ -43,6 +51,11 @@ def begins_with_frames(head: bytes) -> bool | None:
             return False
         at, first = at + size, same
     return True
+
+
+def frames_form(head: bytes) -> Form:
+    """Which of the two these frames are."""
+    return Form.AAC if _is_aac(head[1]) else Form.MP3
 
 
 def _may_be_frame(header: bytes) -> bool:

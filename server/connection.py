@@ -13,23 +13,28 @@ from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
 
+from asr.audio.pcm import SAMPLE_BYTES
 from asr.errors import AsrError
 from asr.events import Final
 
 from .codec import (
     Audio,
     Codec,
+    Coded,
     Command,
     End,
+    Flush,
     Outcome,
     ProtocolError,
     Reply,
+    SampleFormat,
     Say,
     SetHotWords,
     Settings,
 )
 from .hot_words import learn
 from .listener import ByteSocket
+from .live_decoding import LiveDecoding
 from .logs import log_event
 from .options import ServerOptions
 from .outbox import Outbox
@@ -37,7 +42,6 @@ from .scheduler import Job, Scheduler
 
 next_number = itertools.count(1).__next__  # names a connection in this process's log
 _NORMAL, _GOING_AWAY, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1001, 1008, 1011, 1013
-_BYTES = {"s16le": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 _MOST_QUEUED = 200  # commands per stream, for clients that send in tiny pieces
 _LONGEST_REASON = 120  # bytes that a closing frame holds, with some to spare
 
@@ -84,6 +88,8 @@ class Connection:
         self._outbox = Outbox(options.max_unsent)
         self._jobs: dict[int, Job] = {}  # by lane
         self._unended = 0  # jobs that are told to end and have not
+        self._decoding: LiveDecoding | None = None  # of sound that is coded; then all commands go through it
+        self._hear_decoded: Callable[[SampleFormat, bytes], Iterable[Command]] = lambda form, data: ()  # the codec's
         self._settings = Settings()
         self._queued = 0  # commands that are submitted and not done
         self._queued_s = 0.0  # of audio in them
@@ -111,6 +117,9 @@ class Connection:
             self._idle.cancel()
             deadline.cancel()
             receiver.cancel()
+            if self._decoding is not None:
+                self._decoding.close()
+            self._room.set()
             for job in self._jobs.values():
                 job.close()
             self._explain()
@@ -125,7 +134,7 @@ class Connection:
             self._log_end()
             # Nothing may wait for the collector of cycles: a stream's memory goes with its connection.
             self._jobs.clear()
-            self._failure = None
+            self._decoding = self._failure = None
 
     def _log_end(self) -> None:
         log_event(
@@ -144,7 +153,7 @@ class Connection:
         if not self._jobs:
             self._over.set()
         elif not self._ending:
-            self._submit(End())
+            self._pass(End())
 
     async def _receive(self) -> None:
         try:
@@ -161,13 +170,16 @@ class Connection:
                         continue
                     if isinstance(command, SetHotWords):
                         await learn(self._scheduler.recognizer, command.hot_words)
-                    await self._make_room()
+                    if isinstance(command, Coded) and self._decoding is None:
+                        self._hear_decoded = command.decoded
+                        self._decoding = LiveDecoding(command, self._hear, self._obey, self._decoded)
+                    await (self._make_room() if self._decoding is None else self._decoding.make_room())
                     if self._over.is_set() or self._ending:
                         return
-                    self._submit(command)
+                    self._pass(command)
         except ConnectionClosed:
             if self._tell is not None and self._jobs:
-                self._submit(End())
+                self._pass(End())
             else:
                 self._over.set()
         except Exception as error:
@@ -208,13 +220,53 @@ class Connection:
                 log_event("failed", logging.ERROR, failure=error, connection=self.number)
                 self._fail(_INTERNAL, "internal", "internal error")
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether as much is queued as may be, for each stream."""
+        streams = max(1, len(self._jobs))
+        return self._queued_s >= streams * self._options.max_queued_s or self._queued >= streams * _MOST_QUEUED
+
     async def _make_room(self) -> None:
         """Wait while enough is queued: meanwhile the socket is not read, and TCP slows the client down."""
-        while (
-            self._queued_s >= self._options.max_queued_s or self._queued >= _MOST_QUEUED
-        ) and not self._over.is_set():
+        while self._is_full and not self._over.is_set():
             self._room.clear()
             await self._room.wait()
+
+    def _pass(self, command: Command) -> None:
+        """Give a command to the engine, or to the decoder, which gives it on after the sound before it."""
+        if self._decoding is None:
+            self._submit(command)
+            return
+        self._ending = self._ending or isinstance(command, End)
+        self._decoding.put(command)
+
+    async def _hear(self, form: SampleFormat, data: bytes) -> None:
+        """Take samples from the decoder as room is for them: while there is none, it waits."""
+        try:
+            for command in self._hear_decoded(form, data):
+                await self._obey(command)
+        except Exception as error:
+            self.give_up(error)
+
+    async def _obey(self, command: Command) -> None:
+        """Take a command from the decoder."""
+        await self._make_room()
+        if self._over.is_set():
+            return
+        if self._jobs or isinstance(command, Audio):
+            self._submit(command)
+        elif isinstance(command, Flush):  # there was no sound yet, and with it nothing to finish
+            self._put(self._codec.reply(Outcome(command, (), True, 0.0)))
+
+    def _decoded(self, failure: Exception | None) -> None:
+        """The decoder has given all that it could. That is heard to its end before the client is told of damage."""
+        if self._over.is_set():
+            return
+        if failure is None or (isinstance(failure, AsrError) and self._jobs):
+            self._failure = failure
+            self._submit(End())
+        else:
+            self.give_up(failure)
 
     def _submit(self, command: Command) -> None:
         lanes = [command.lane] if isinstance(command, Audio) else list(self._jobs) or [0]
@@ -232,7 +284,7 @@ class Connection:
         if not isinstance(command, Audio):
             return 0.0
         s = self._settings
-        return len(command.data) / (_BYTES[s.encoding] * s.channels * s.sample_rate_hz)
+        return len(command.data) / (SAMPLE_BYTES[s.encoding] * s.channels * s.sample_rate_hz)
 
     def _deliver(self, lane: int, outcome: Outcome) -> None:
         outcome = replace(outcome, lane=lane) if lane else outcome
@@ -240,7 +292,8 @@ class Connection:
             self.give_up(outcome.error)
             return
         self._note(outcome)
-        self._put(self._codec.reply(outcome))
+        replies = self._codec.reply(outcome)
+        self._put([replace(reply, lane=lane) for reply in replies] if lane else replies)
         if outcome.done:
             self._queued -= 1
             self._queued_s -= self._seconds(outcome.command)

@@ -5,7 +5,8 @@
     itself as the body
 
 Settings mean what they mean for live streams (see `asr.server.deepgram`). `utterances` asks for these one by one, and
-`utt_split` says how long a silence parts them. With `encoding` the body may be samples without a header.
+`utt_split` says how long a silence parts them. With `encoding` the body may be samples without a header. With
+`multichannel` each channel is heard by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 
 from python_multipart.multipart import parse_options_header
 
+from asr.audio.forms import Form
+from asr.channels import in_order
 from asr.events import Alternative, Final
 from asr.search.endpoint import DEFAULT_RULES
 from asr.written.form import WrittenForm
@@ -66,9 +69,13 @@ class DeepgramFileCodec:
             message = "callback is not served, since the server sends nothing elsewhere: leave it out, and wait"
             raise bad_request("bad_config", message, "callback")
         try:
-            settings = DeepgramCodec(query).settings
+            live = DeepgramCodec(query)
         except ProtocolError as error:
             raise bad_request(error.code, str(error)) from error
+        if live.said is Form.OPUS:
+            message = "packets of Opus cannot be told apart in a body: send them in a file, such as Ogg or WebM"
+            raise bad_request("bad_config", message, "encoding")
+        settings, self.separate = live.asked, live.separate
         if "utt_split" in query:
             settings = replace(settings, rules=(pause_rule(_split_s(query["utt_split"][-1])), *DEFAULT_RULES[1:]))
         self.settings = settings
@@ -76,7 +83,7 @@ class DeepgramFileCodec:
         self._wants_utterances = query.get("utterances", ["false"])[-1].lower() == "true"
         self._id = str(uuid.uuid4())
         self._sha256 = hashlib.sha256()
-        self._undecided = "encoding" in query  # whether the body has a header is not yet known
+        self._undecided = "encoding" in query and live.said is None  # whether the body has a header is not yet known
         self._held = b""
 
     def receive(self, data: bytes) -> bytes:
@@ -101,11 +108,14 @@ class DeepgramFileCodec:
     def stream(self) -> None:
         """The answer is one, at the end."""
 
-    def render(self, finals: Sequence[Final], duration_s: float, warning: str = "") -> tuple[str, bytes]:
+    def render(
+        self, finals: Sequence[Final], duration_s: float, warning: str = "", channels: int = 1
+    ) -> tuple[str, bytes]:
         """The answer: its content type and its body.
 
         Args:
             warning: what was wrong with a file of which a part could be heard.
+            channels: that were heard apart.
         """
         metadata: dict[str, Any] = {
             "transaction_key": "deprecated",
@@ -113,20 +123,22 @@ class DeepgramFileCodec:
             "sha256": self._sha256.hexdigest(),
             "created": datetime.now(UTC).isoformat(),
             "duration": round(duration_s, 3),
-            "channels": 1,
+            "channels": channels,
             "models": [self._id],
             "model_info": {self._id: MODEL_INFO},
         }
         if warning:
             metadata["warnings"] = [{"parameter": "body", "type": "bad_audio", "message": warning}]
-        count = max((1 + len(final.alternatives) for final in finals), default=1)
-        results: dict[str, Any] = {
-            "channels": [{"alternatives": [self._reading([_nth(final, n) for final in finals]) for n in range(count)]}]
-        }
+        own = [[final for final in finals if (final.channel or 0) == channel] for channel in range(channels)]
+        results: dict[str, Any] = {"channels": [self._channel(said) for said in own]}
         if self._wants_utterances:
-            results["utterances"] = [self._utterance(final) for final in finals]
+            results["utterances"] = [self._utterance(final) for final in in_order(finals)]
         body = {"metadata": metadata, "results": results}
         return "application/json", json.dumps(body, ensure_ascii=False).encode()
+
+    def _channel(self, finals: Sequence[Final]) -> dict[str, Any]:
+        count = max((1 + len(final.alternatives) for final in finals), default=1)
+        return {"alternatives": [self._reading([_nth(final, n) for final in finals]) for n in range(count)]}
 
     def _reading(self, parts: Sequence[Final | Alternative]) -> dict[str, Any]:
         written = self.settings.written
@@ -138,7 +150,7 @@ class DeepgramFileCodec:
         return reading
 
     def _utterance(self, final: Final) -> dict[str, Any]:
-        where = {"start": final.start_s, "end": final.end_s, "channel": 0, "id": str(uuid.uuid4())}
+        where = {"start": final.start_s, "end": final.end_s, "channel": final.channel or 0, "id": str(uuid.uuid4())}
         return {**where, **self._reading([final])}
 
 

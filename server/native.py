@@ -3,7 +3,7 @@
 client                                             server
                                                    {"type": "ready", …}
 {"type": "config", …}, before the audio            nothing
-binary audio                                       {"type": "partial", …} and {"type": "final", …}, as they come
+binary audio, samples or a file of any kind        {"type": "partial", …} and {"type": "final", …}, as they come
 {"type": "hot_words", …}                           nothing
 {"type": "flush"}                                  finals, then {"type": "flushed"}
 {"type": "end"}                                    finals, then {"type": "closed", …}; then the connection is closed
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
+from asr.audio.forms import Form
 from asr.audio.pcm import Encoding
 from asr.errors import AsrError, ConfigError
 from asr.events import Event, Final, Word
@@ -41,6 +42,9 @@ from .codec import (
 from .stream_head import StreamHead
 
 VERSION = 1
+_OPUS = "opus"
+_ENCODINGS = (*get_args(Encoding), _OPUS)
+_FILES = "leave it out for files, which say how they are coded"
 _KEYS = {
     "type",
     "sample_rate",
@@ -64,7 +68,7 @@ class NativeCodec:
         self._settings = settings or Settings(written=True)
         self._more = more or {}
         self._started = False
-        self._head = StreamHead()
+        self._head = StreamHead(decoding=True)
         self._named: set[str] = set()  # settings that are the client's
         self._partial_interval_s = 0.0
         self._partial_at_s = 0.0  # when the last partial was sent, on the clock of the audio
@@ -79,8 +83,7 @@ class NativeCodec:
     def receive(self, message: str | bytes) -> tuple[Command, ...]:
         if isinstance(message, bytes):
             self._started = True
-            data = self._head.take(message, self._settings, self._named)
-            return (Audio(data),) if data else ()
+            return self._head.commands(self._head.take(message, self._settings, self._named), _audio)
         request = parse_object(message)
         kind = request.get("type")
         if kind == "config":
@@ -100,8 +103,7 @@ class NativeCodec:
         raise ProtocolError("unknown_message", f"unknown type {kind!r}: expected config, hot_words, flush or end")
 
     def _rest(self) -> tuple[Audio, ...]:
-        data = self._head.rest()
-        return (Audio(data),) if data else ()
+        return _audio(self._head.rest())
 
     def _configure(self, request: dict[str, Any]) -> None:
         if self._started:
@@ -112,9 +114,11 @@ class NativeCodec:
         if "sample_rate" in request:
             settings = replace(settings, sample_rate_hz=_number(request, "sample_rate", 4_000, 768_000))
         if "encoding" in request:
-            if request["encoding"] not in get_args(Encoding):
-                raise ProtocolError("bad_config", f"encoding must be one of {', '.join(get_args(Encoding))}")
-            settings = replace(settings, encoding=request["encoding"])
+            encoding = request["encoding"]
+            if encoding not in _ENCODINGS:
+                raise ProtocolError("bad_config", f"encoding must be one of {', '.join(_ENCODINGS)}; {_FILES}")
+            self._head = StreamHead(decoding=True, said=Form.OPUS if encoding == _OPUS else None)
+            settings = settings if encoding == _OPUS else replace(settings, encoding=encoding)
         if "channels" in request:
             settings = replace(settings, channels=int(_number(request, "channels", 1, 64)))
         if "alternatives" in request:
@@ -162,6 +166,10 @@ class NativeCodec:
 
     def failed(self, code: str, message: str) -> list[Reply]:
         return [make_reply("error", code=code, message=message)]
+
+
+def _audio(data: bytes) -> tuple[Audio, ...]:
+    return (Audio(data),) if data else ()
 
 
 def make_reply(kind: str, **values: Any) -> Reply:

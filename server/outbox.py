@@ -15,14 +15,18 @@ class Outbox:
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: deque[Reply] = deque()
+        self._partials: dict[int, Reply] = {}  # those that wait, by lane
         self._changed = asyncio.Event()
         self._closed = False
 
     def put(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
-            # What is replaceable is stale as soon as anything newer is there.
-            if self._waiting and self._waiting[-1].replaceable:
-                self._waiting.pop()
+            # What is replaceable is stale as soon as anything newer of its lane is there.
+            stale = self._partials.pop(reply.lane, None)
+            if stale is not None:
+                self._waiting.remove(stale)
+            if reply.replaceable:
+                self._partials[reply.lane] = reply
             self._waiting.append(reply)
         self._changed.set()
 
@@ -43,4 +47,7 @@ class Outbox:
                 return None
             self._changed.clear()
             await self._changed.wait()
-        return self._waiting.popleft().text
+        reply = self._waiting.popleft()
+        if reply.replaceable:
+            del self._partials[reply.lane]
+        return reply.text

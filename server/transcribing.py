@@ -1,8 +1,9 @@
-"""One uploaded file: its request on one side, the decoder and a stream of the engine on the other."""
+"""One uploaded file: its request on one side, the decoder and the engine's streams on the other."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 from asr.errors import AsrError
 from asr.events import Event, Final
 
+from .channels import check_channels
 from .codec import Audio, End, Outcome, ProtocolError, Settings
 from .connection import next_number
 from .hot_words import learn
@@ -43,6 +45,10 @@ class FileCodec(Protocol):
     def settings(self) -> Settings:
         """How to open the stream, once a part of the file is there; the file says its sample rate and channels."""
 
+    @property
+    def separate(self) -> bool:
+        """Whether each channel is a stream of its own; else they are averaged."""
+
     def receive(self, data: bytes) -> bytes:
         """Take a piece of the body; give the file's bytes that are in it."""
 
@@ -52,8 +58,10 @@ class FileCodec(Protocol):
     def stream(self) -> EventStream | None:
         """What tells of events as they come; none if there is one answer at the end, as `render` gives it."""
 
-    def render(self, finals: Sequence[Final], duration_s: float, warning: str = "") -> tuple[str, bytes]:
-        """The answer: its content type and its body."""
+    def render(
+        self, finals: Sequence[Final], duration_s: float, warning: str = "", channels: int = 1
+    ) -> tuple[str, bytes]:
+        """The answer: its content type and its body. ``channels``: that were heard apart."""
 
 
 class Transcribing:
@@ -64,16 +72,17 @@ class Transcribing:
         self._http, self._codec, self._scheduler, self._options = http, codec, scheduler, options
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._loop.time()
-        self._job: Job | None = None
+        self._jobs: list[Job] = []  # one, or one for each channel
+        self._ended = 0  # of them
         self._events: list[Event] = []  # that are not in a response yet
         self._finals: list[Final] = []
         self._news = asyncio.Event()
-        self._over = False  # the engine has heard all
         self._failure: Exception | None = None  # of the engine, or of the server
         self._damage: AsrError | None = None  # of the file
         self._decoding: Decoding | None = None
         self._position_s = 0.0
-        self._room = threading.Semaphore(_AHEAD)
+        self._room = threading.Semaphore(_AHEAD)  # for blocks of any channel
+        self._channels = 1  # as the first block has them
         self._abandoned = False
 
     async def run(self) -> None:
@@ -131,7 +140,7 @@ class Transcribing:
             return
         if self._decoding is None:
             await self._learn()
-            self._decoding = Decoding(self._pipe, self._take, self._decoded)
+            self._decoding = Decoding(self._pipe, self._take, self._decoded, self._codec.separate)
         await self._pipe.write(sound)
 
     async def _learn(self) -> None:
@@ -146,7 +155,7 @@ class Transcribing:
         while True:
             self._news.clear()
             self._check()
-            events, self._events, over = self._events, [], self._over
+            events, self._events, over = self._events, [], self._is_over
             if stream is not None and (data := b"".join(map(stream.accept, events))):
                 self._begin_stream()
                 await self._http.send(data)
@@ -158,9 +167,14 @@ class Transcribing:
             self._begin_stream()
             await self._http.send(stream.end(warning))
             return
-        kind, body = self._codec.render(self._finals, self._position_s, warning)
+        kind, body = self._codec.render(self._finals, self._position_s, warning, self._channels)
         headers = {"x-asr-warning": warning.encode("ascii", "replace").decode()} if warning else {}
         self._http.respond(HTTPStatus.OK, kind, body, headers)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the engine has heard all."""
+        return 0 < len(self._jobs) == self._ended
 
     def _begin_stream(self) -> None:
         if not self._http.begun:
@@ -183,31 +197,39 @@ class Transcribing:
                 raise bad_request("bad_audio", str(error), "file") from error
             case error:
                 raise error
-        if self._damage is not None and self._job is None:
+        if self._damage is not None and not self._jobs:
             raise bad_request("bad_audio", str(self._damage), "file")
 
     # In the decoder's thread.
 
     def _take(self, block: np.ndarray, rate_hz: int) -> None:
-        self._room.acquire()
-        if self._abandoned:
-            raise OSError("the upload was given up")
-        data = block.astype("<f4", copy=False).tobytes()
+        parts = block.T if self._codec.separate else block[None]
+        while self._channels < len(parts):
+            check_channels(len(parts))
+            self._channels += 1
+            self._room.release(_AHEAD)
+        for _ in parts:
+            self._room.acquire()
+            if self._abandoned:
+                raise OSError("the upload was given up")
+        data = [part.astype("<f4", copy=False).tobytes() for part in parts]
         self._loop.call_soon_threadsafe(self._submit, data, rate_hz)
 
     # In the event loop.
 
-    def _submit(self, data: bytes, rate_hz: int) -> None:
+    def _submit(self, data: Sequence[bytes], rate_hz: int) -> None:
         if self._abandoned or self._failure is not None:
             return
         try:
-            if self._job is None:
+            while len(self._jobs) < len(data):
                 settings = replace(
                     self._codec.settings, sample_rate_hz=float(rate_hz), encoding="f32le", channels=1, hot_words=()
                 )
-                self._job = self._scheduler.open(settings, self._deliver)
-                self._expect(self._job)
-            self._job.submit(Audio(data))
+                channel = len(self._jobs) if len(data) > 1 else None
+                self._jobs.append(self._scheduler.open(settings, functools.partial(self._deliver, channel)))
+                self._expect(self._jobs[-1])
+            for job, part in zip(self._jobs, data, strict=True):
+                job.submit(Audio(part))
         except AsrError as error:
             self._fail(error)
 
@@ -226,12 +248,12 @@ class Transcribing:
             self._damage = failure
         elif failure is not None:
             self._fail(failure)
-        if self._job is not None:
-            self._job.submit(End())
+        for job in self._jobs:
+            job.submit(End())
         self._news.set()
         self._http.wake()
 
-    def _deliver(self, outcome: Outcome) -> None:
+    def _deliver(self, channel: int | None, outcome: Outcome) -> None:
         if outcome.error is not None:
             self._fail(outcome.error)
             return
@@ -243,14 +265,15 @@ class Transcribing:
         self._events += outcome.events
         for event in outcome.events:
             if isinstance(event, Final):
+                event = event if channel is None else replace(event, channel=channel)
                 self._finals.append(event)
                 if self._options.log_transcripts:
                     log_event("final", connection=self.number, text=event.text)
         if outcome.done:
             if isinstance(outcome.command, Audio):
                 self._room.release()
-            self._over = self._over or isinstance(outcome.command, End)
-        if outcome.events or self._over:
+            self._ended += isinstance(outcome.command, End)
+        if outcome.events or self._is_over:
             self._news.set()
 
     def _fail(self, failure: Exception) -> None:
@@ -264,9 +287,9 @@ class Transcribing:
         self._abandoned = True
         self._pipe.give_up()
         self._room.release()
-        if self._job is not None:
-            self._job.close()
-        self._job = None
+        for job in self._jobs:
+            job.close()
+        self._jobs.clear()
 
 
 def _bad_keywords(error: AsrError) -> HttpError:

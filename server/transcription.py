@@ -65,6 +65,7 @@ class TranscriptionCodec:
     """
 
     path = TRANSCRIPTIONS
+    separate = False
 
     def __init__(self, content_type: str) -> None:
         kind, options = parse_options_header(content_type)
@@ -129,7 +130,9 @@ class TranscriptionCodec:
         """What tells of events as they come, if the client wants that."""
         return EventStream() if self.wishes.stream else None
 
-    def render(self, finals: Sequence[Final], duration_s: float, warning: str = "") -> tuple[str, bytes]:
+    def render(
+        self, finals: Sequence[Final], duration_s: float, warning: str = "", channels: int = 1
+    ) -> tuple[str, bytes]:
         """See `render`."""
         return render(self.wishes, finals, duration_s, warning)
 

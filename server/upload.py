@@ -99,21 +99,26 @@ class Decoding:
     Args:
         pipe: what is uploaded.
         take: called in the thread with each block, ``(n,)`` float32, and its sample rate in Hz; it may wait, and may
-            raise OSError to end the decoding.
+            raise OSError or AsrError to end the decoding.
         done: called in the event loop at the end, with what was wrong if anything was.
+        separate: whether channels are kept apart; blocks then are ``(n, channels)``.
     """
 
     def __init__(
-        self, pipe: Pipe, take: Callable[[np.ndarray, int], None], done: Callable[[Exception | None], None]
+        self,
+        pipe: Pipe,
+        take: Callable[[np.ndarray, int], None],
+        done: Callable[[Exception | None], None],
+        separate: bool = False,
     ) -> None:
-        self._pipe, self._take, self._done = pipe, take, done
+        self._pipe, self._take, self._done, self._separate = pipe, take, done, separate
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._run, name="asr-upload", daemon=True).start()
 
     def _run(self) -> None:
         failure: Exception | None = None
         try:
-            with AudioFile(cast(BinaryIO, self._pipe), _BLOCK_S) as audio:
+            with AudioFile(cast(BinaryIO, self._pipe), _BLOCK_S, self._separate) as audio:
                 for block in audio:
                     self._take(block, audio.sample_rate_hz)
         except (AsrError, OSError) as error:

@@ -2,8 +2,8 @@
 
     client                                             server
     {"config": {"sample_rate": 16000, …}}              nothing
-    binary: 16-bit PCM, little endian, mono            exactly one message: {"partial": …}, or
-                                                       {"text": …, "result": […]} where an utterance ended
+    binary: 16-bit PCM, little endian, mono;           exactly one message: {"partial": …}, or
+    or a file of any kind                              {"text": …, "result": […]} where an utterance ended
     {"reset": 1}                                       one final
     {"eof": 1}                                         one final; then the connection is closed
 
@@ -48,7 +48,7 @@ class VoskCodec:
         self._settings = Settings(sample_rate_hz=sample_rate_hz)
         self._words = True
         self._started = False
-        self._head = StreamHead()
+        self._head = StreamHead(decoding=True)
         self._named: set[str] = set()  # settings that are the client's
         self._answered: Audio | None = None  # audio whose messages have had their answers
         self._odd = b""  # half a sample, until its other half comes
@@ -66,6 +66,10 @@ class VoskCodec:
         if isinstance(message, bytes):
             self._started = True
             data = self._odd + self._head.take(message, self._settings, self._named)
+            if self._head.form is not None:
+                # It is answered before it is decoded, with what was heard so far: how many answers its sound would
+                # bring is not known.
+                return (Say((self._answer(),)), *self._head.commands(data, _audio))
             if not self._head.opened:  # nor may it be yet
                 return (Say((Reply(_partial("")),)),)
             whole = len(data) - len(data) % 2
@@ -130,12 +134,17 @@ class VoskCodec:
             self._note(event)
         if isinstance(outcome.command, SetHotWords) or outcome.command is self._answered or not outcome.done:
             return []
-        if isinstance(outcome.command, Audio) and not self._finals:
-            return [Reply(_partial(self._partial))]
-        finals, self._finals = self._finals, []
-        if not isinstance(outcome.command, Audio):
-            self._partial = ""
+        if isinstance(outcome.command, Audio):
+            return [self._answer()] if self._head.form is None else []
+        finals, self._finals, self._partial = self._finals, [], ""
         return [Reply(_dump(self._final(finals)))]
+
+    def _answer(self) -> Reply:
+        """What an audio message is answered with."""
+        if not self._finals:
+            return Reply(_partial(self._partial))
+        finals, self._finals = self._finals, []
+        return Reply(_dump(self._final(finals)))
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Partial):
@@ -166,6 +175,10 @@ class VoskCodec:
 
     def failed(self, code: str, message: str) -> list[Reply]:
         return []  # the protocol has no errors: the reason goes into the closing frame
+
+
+def _audio(data: bytes) -> tuple[Audio, ...]:
+    return (Audio(data),)
 
 
 def _word(word: Word, confidence: bool) -> dict[str, Any]:

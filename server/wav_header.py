@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from asr.audio.pcm import Encoding
 
-from .codec import ProtocolError
+from .codec import ProtocolError, SampleFormat
 
 WAV_MARKS = (b"RIFF", b"RF64")
 
@@ -17,23 +15,14 @@ WAV_ENCODINGS: dict[tuple[int, int], Encoding] = {(1, 16): "s16le", (3, 32): "f3
 _MOST_CHANNELS = 64
 
 
-@dataclass(frozen=True)
-class WavFormat:
-    """How a file's samples are written."""
-
-    sample_rate_hz: float
-    channels: int
-    encoding: Encoding
-
-
 class WavHeader:
     """Finds where the samples begin, and how they are written, whatever chunks there are before them."""
 
     def __init__(self) -> None:
-        self._format: WavFormat | None = None
+        self._format: SampleFormat | None = None
         self._at = 12  # where the next chunk begins, behind RIFF, the file's size and WAVE
 
-    def read(self, head: bytes) -> tuple[WavFormat, int] | None:
+    def read(self, head: bytes) -> tuple[SampleFormat, int] | None:
         """The format and where the samples begin; None if that is not yet known.
 
         Args:
@@ -56,7 +45,7 @@ class WavHeader:
         return None
 
 
-def _read_format(chunk: bytes) -> WavFormat:
+def _read_format(chunk: bytes) -> SampleFormat:
     if len(chunk) < 16:
         raise _bad(f"has a fmt chunk of {len(chunk)} bytes")
     code, channels, rate_hz, bits = (
@@ -70,7 +59,7 @@ def _read_format(chunk: bytes) -> WavFormat:
         raise _bad(f"says samples of {bits} bits{kind}", "16-bit integers, 32-bit floats, mu-law or A-law")
     if not 1 <= channels <= _MOST_CHANNELS:
         raise _bad(f"says {channels} channels", f"1 to {_MOST_CHANNELS}")
-    return WavFormat(float(rate_hz), channels, encoding)
+    return SampleFormat(float(rate_hz), channels, encoding)
 
 
 def _bad(what: str, remedy: str = "raw samples, or a file that is whole") -> ProtocolError:

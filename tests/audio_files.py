@@ -31,12 +31,14 @@ def write_audio(
     kind: str | None = None,
     movflags: str = "",
 ) -> Path:
-    """Write ``(n,)`` float32 samples, the same in every channel, as the kind of file that the suffix says.
+    """Write ``(n,)`` float32 samples, the same in every channel, or ``(n, channels)``, as the kind of file that the
+    suffix says.
 
     ``movflags``: FFmpeg's, of an M4A: where its table of contents lies, at the end unless they say otherwise.
     """
     container_format, codec, sample_format = KINDS[kind or path.suffix[1:]]
-    layout = {1: "mono", 2: "stereo", 6: "5.1", 7: "6.1"}[channels]
+    channels = channels if samples.ndim == 1 else samples.shape[1]
+    layout = {1: "mono", 2: "stereo", 6: "5.1", 7: "6.1", 8: "7.1"}[channels]
     options = {"movflags": movflags} if movflags else {}
     with av.open(str(path), "w", format=container_format, options=options) as container:
         if codec == "vorbis":  # FFmpeg's own encoder: stereo only, and asks to be trusted
@@ -47,7 +49,8 @@ def write_audio(
         converter = av.AudioResampler(
             format=sample_format, layout=layout, rate=rate_hz, frame_size=stream.frame_size or 1024
         )
-        frame = av.AudioFrame.from_ndarray(np.repeat(integers, channels)[None], format="s16", layout=layout)
+        interleaved = np.repeat(integers, channels) if samples.ndim == 1 else integers.reshape(-1)
+        frame = av.AudioFrame.from_ndarray(interleaved[None], format="s16", layout=layout)
         frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), 0
         for part in [*converter.resample(frame), *converter.resample(None)]:
             container.mux(stream.encode(part))

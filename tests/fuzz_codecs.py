@@ -6,9 +6,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from asr.server.app import CODECS
-from asr.server.codec import Audio, Codec, Command, End, Flush, Outcome, ProtocolError, Reply, Say, Settings
+from asr.server.codec import (
+    Audio,
+    Codec,
+    Coded,
+    Command,
+    End,
+    Flush,
+    Outcome,
+    ProtocolError,
+    Reply,
+    SampleFormat,
+    Say,
+    Settings,
+)
 from asr.server.deepgram import DeepgramCodec
 from asr.server.openai_api import HttpError
 from asr.server.transcription import EventStream, TranscriptionCodec, render
@@ -50,7 +64,7 @@ def converse(path: str, query: dict[str, list[str]], messages: list[str | bytes]
         commands, refusal = received(codec, message)
         assert_usable(codec.settings)
         answers = 0
-        for command in commands:
+        for command in map_decoded(commands):
             if isinstance(command, Say):
                 assert read_all(path, list(command.replies))
                 answers += len(command.replies)
@@ -73,6 +87,15 @@ def converse(path: str, query: dict[str, list[str]], messages: list[str | bytes]
         if refusal is not None:
             read_all(path, codec.failed(refusal.code, str(refusal)))
             return
+
+
+def map_decoded(commands: list[Command | Say]) -> Iterator[Command | Say]:
+    """What an engine gets, where any sound that is coded is a sample."""
+    for command in commands:
+        if isinstance(command, Coded):
+            yield from command.decoded(SampleFormat(48_000.0, 1, "f32le"), bytes(4))
+        else:
+            yield command
 
 
 def read_all(path: str, replies: list[Reply]) -> list[dict]:

@@ -40,7 +40,7 @@ def test_every_kind_of_file_is_read(tmp_path, kind) -> None:
     assert abs(np.sqrt(np.mean(middle**2)) - 0.5 / np.sqrt(2)) < 0.03
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6, 7])
+@pytest.mark.parametrize("channels", [1, 2, 6, 7, 8])
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
 def test_any_rate_and_number_of_channels(tmp_path, channels, rate_hz) -> None:
     """Channels that say the same average to that, at any rate."""

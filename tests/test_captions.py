@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,21 @@ def test_cues_can_be_read(finals) -> None:
             lines = " ".join([*cue.lines, *following.lines])
             words_end_s = max(w.end_s for one in finals for w in one.words if w.start_s < following.end_s)
             assert len(lines) > 42 or words_end_s - cue.start_s > 6.0
+
+
+@given(st.lists(transcripts(), min_size=2, max_size=3))
+def test_cues_of_several_channels(spoken) -> None:
+    """Each channel has the cues that it has alone, all are in order of time, and named ones fit the screen, too."""
+    said = [replace(final, channel=channel) for channel, finals in enumerate(spoken) for final in finals]
+    texts, together = {word.text for one in said for word in one.words}, list(captions(said))
+    assert [cue.start_s for cue in together] == sorted(cue.start_s for cue in together)
+    for channel, finals in enumerate(spoken):
+        assert [replace(cue, channel=None) for cue in together if cue.channel == channel] == list(captions(finals))
+    for cue in captions(said, named=True):
+        name = f"Channel {cue.channel + 1}: "
+        assert cue.lines[0].startswith(name)
+        assert len(cue.lines) <= 2
+        assert all(len(line) <= 42 or line.removeprefix(name) in texts for line in cue.lines)
 
 
 def test_a_sentence_is_not_cut_where_it_need_not_be() -> None:

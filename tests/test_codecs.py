@@ -11,7 +11,18 @@ from contextlib import suppress
 import pytest
 from asr.server import vosk
 from asr.server.client import make_config, parse
-from asr.server.codec import Audio, Codec, End, Flush, Outcome, ProtocolError, Say, SetHotWords
+from asr.server.codec import (
+    Audio,
+    Codec,
+    Coded,
+    End,
+    Flush,
+    Outcome,
+    ProtocolError,
+    SampleFormat,
+    Say,
+    SetHotWords,
+)
 from asr.server.deepgram import DeepgramCodec
 from asr.server.native import NativeCodec
 from asr.server.vosk import VoskCodec
@@ -33,6 +44,7 @@ from serving import wav_of
 from wyoming.event import Event as WyomingEvent
 from wyoming.event import write_event
 
+from asr.audio.forms import Form
 from asr.events import Event, Final, Partial, Word
 from asr.written.form import WrittenForm
 from asr.written.writer import Writer
@@ -49,7 +61,7 @@ KINDS += ["session.update", "transcription_session.update", "transcription", "au
 KINDS += ["input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear", "AAAA", "AAA="]
 KINDS += ["start", "media", "dtmf", "mark", "stop", "inbound", "outbound", "1", "2", "CA1"]
 PARAMETERS = ["model", "encoding", "sample_rate", "channels", "interim_results", "endpointing", "keyterm", "keywords"]
-PARAMETERS += ["smart_format", "numerals", "replace"]
+PARAMETERS += ["smart_format", "numerals", "replace", "multichannel"]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(KINDS),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
@@ -536,27 +548,51 @@ def aac(frames: int) -> bytes:
     return (b"\xff\xf1\x50\x80\x0c\x9f\xfc" + bytes(93)) * frames
 
 
-@pytest.mark.parametrize("path", sorted(END))
-@pytest.mark.parametrize(
-    ("head", "name"),
-    [
-        (b"OggS\0\x02", "Ogg"),
-        (b"\x1aE\xdf\xa3", "WebM"),
-        (b"fLaC\0\0", "FLAC"),
-        (b"ID3\x04\0\0", "MP3"),
-        (b"\0\0\0\x20ftypM4A ", "MP4"),
-        (b"RIFF\0\0\0\0AVI ", "AVI"),
-        (mp3(3), "MP3"),
-        (aac(3), "AAC"),
-    ],
-)
-def test_containers_are_refused(path: str, head: bytes, name: str) -> None:
-    """A compressed file is none of raw samples: the error says to send those, and ends the connection."""
+CONTAINERS = [
+    (b"OggS\0\x02", Form.OGG),
+    (b"\x1aE\xdf\xa3", Form.WEBM),
+    (b"fLaC\0\0", Form.FLAC),
+    (b"ID3\x04\0\0", Form.MP3),
+    (b"\0\0\0\x20ftypM4A ", Form.MP4),
+    (b"RIFF\0\0\0\0AVI ", Form.AVI),
+    (b"#!AMR\n", Form.AMR),
+    (mp3(3), Form.MP3),
+    (aac(3), Form.AAC),
+]
+
+
+@pytest.mark.parametrize(("head", "form"), CONTAINERS)
+def test_containers_are_refused(head: bytes, form: Form) -> None:
+    """OpenAI's protocol has raw samples alone: the error says to send those, and ends the connection."""
     head += bytes(len(head) % 2)
     with pytest.raises(ProtocolError, match="send raw samples: containers are not served") as error:
-        samples_of(path, PROTOCOLS[path]({}), head, [len(head)])
+        samples_of(REALTIME, PROTOCOLS[REALTIME]({}), head, [len(head)])
     assert error.value.code == "bad_audio"
-    assert name in str(error.value)
+    assert form.value in str(error.value)
+
+
+@given(st.sampled_from(sorted(set(END) - {REALTIME})), st.sampled_from(CONTAINERS), st.binary(max_size=50), PIECES)
+def test_containers_are_to_be_decoded(path: str, container, rest: bytes, sizes: list[int]) -> None:
+    """Every byte of a file goes to the decoder, under its form; what is decoded goes to the engine, as it then is."""
+    (head, form), pieces = container, iter(itertools.cycle(sizes))
+    data, codec, commands = head + rest, PROTOCOLS[path]({}), []
+    while data:
+        size = next(pieces)
+        commands += [one for one in codec.receive(data[:size]) if not isinstance(one, Say)]
+        data = data[size:]
+    assert all(isinstance(command, Coded) and command.form is form for command in commands)
+    assert b"".join(command.data for command in commands) == head + rest
+    assert tuple(commands[0].decoded(SampleFormat(44_100.0, 2, "f32le"), b"12345678")) == (Audio(b"12345678"),)
+    s = codec.settings
+    assert (s.sample_rate_hz, s.channels, s.encoding) == (44_100.0, 2, "f32le")
+
+
+def test_containers_that_deepgram_hears_apart() -> None:
+    """What is decoded is parted by channels, as many as the file has."""
+    codec = DeepgramCodec({"multichannel": ["true"]})
+    (coded,) = codec.receive(b"OggS" + bytes(10))
+    decoded = tuple(coded.decoded(SampleFormat(48_000.0, 2, "f32le"), b"aaaabbbbccccdddd"))
+    assert [one for one in decoded if one.data] == [Audio(b"aaaacccc", 0), Audio(b"bbbbdddd", 1)]
 
 
 @settings(max_examples=300)

@@ -98,8 +98,8 @@ def test_vosk_clients_that_send_a_wav_header_and_no_config(server, recognizer, c
 
 
 @pytest.mark.parametrize("path", ["/v1/stream", "/v1/listen"])
-def test_wav_files_and_containers_as_they_are(server, recognizer, clips, path) -> None:
-    """A WAV file of 8 kHz, with a chunk before its samples, is heard with its own settings; a container is refused."""
+def test_wav_files_as_they_are(server, recognizer, clips, path) -> None:
+    """One of 8 kHz, with a chunk before its samples, is heard with its own settings."""
     pcm = pcm_of(clips[2].samples[::2])
     note = b"LIST\x1a\0\0\0INFOISFT\x0d\0\0\0Lavf61.7.100\0\0"
     end = '{"type": "end"}' if path == "/v1/stream" else '{"type": "CloseStream"}'
@@ -111,12 +111,6 @@ def test_wav_files_and_containers_as_they_are(server, recognizer, clips, path) -
     stream = recognizer.stream(8_000, written=path == "/v1/stream")
     events = [*stream.accept(pcm), *stream.finish()]
     assert words == [word.text for event in events if isinstance(event, asr.Final) for word in event.words] != []
-    with connect(server + path) as socket:
-        socket.send(b"\x1aE\xdf\xa3" + bytes(10_000))
-        *_, last = [json.loads(message) for message in iter_messages(socket)]
-        assert socket.close_code == 1008
-    assert last.get("code", last.get("variant")) == "bad_audio"
-    assert "send raw samples: containers are not served" in last["message"]
 
 
 def words_of(message: dict) -> list[str]:
@@ -202,7 +196,7 @@ def test_our_protocol_s_other_requests(server, recognizer, clips) -> None:
         ({"encoding": "mp3"}, b"", "bad_config", "s16le"),
         ({"sample_rate": 0}, b"", "bad_config", "4000 to 768000"),
         ({"sampling": 1}, b"", "bad_config", "unknown key 'sampling'"),
-        ({"hot_words": ["b52"]}, b"\0\0", "bad_audio", "'b52'"),
+        ({"hot_words": ["b52"]}, bytes(8), "bad_audio", "'b52'"),
         ({"endpointing": "soon"}, b"", "bad_config", "silence_ms"),
         ({}, "{", "bad_json", "JSON"),
         ({}, '{"type": "stop"}', "unknown_message", "expected config"),
@@ -321,7 +315,7 @@ def test_deepgram_s_utterance_end(server, clips) -> None:
 @pytest.mark.parametrize(
     ("query", "hint"),
     [
-        ("encoding=opus", "linear16"),
+        ("encoding=g729", "linear16"),
         ("sample_rate=x", "sample_rate"),
         ("utterance_end_ms=soon", "positive number of milliseconds"),
         ("utterance_end_ms=0", "positive number of milliseconds"),

@@ -1,4 +1,4 @@
-"""Any audio or video file as a stream of mono blocks, in constant memory.
+"""Any audio or video file as a stream of blocks, in constant memory.
 
 PyAV carries FFmpeg's demuxers and decoders inside its wheel, so nothing needs to be installed on the
 system. The file's own sample rate is kept: `asr.audio.resample` changes it, the same way for files and
@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import av
 import av.audio
 import numpy as np
 
+from asr.audio.float_frames import channels_of, is_float, make_converter
 from asr.audio.one_way import OneWay, keep, needs_way_back
 from asr.audio.wav_header import promised_samples
 from asr.errors import AudioError
@@ -29,7 +30,8 @@ _WANTED = "give a WAV, FLAC, MP3, Ogg, Opus, M4A, WebM or other file with sound 
 
 
 class AudioFile:
-    """An open file with sound in it. Iterating gives ``(n,)`` float32 blocks in [-1, 1], channels averaged.
+    """An open file with sound in it. Iterating gives ``(n,)`` float32 blocks in [-1, 1], channels averaged; or, with
+    ``separate``, ``(n, channels)``, as many in each block.
 
         with AudioFile("talk.mp3") as audio:
             for block in audio:
@@ -39,11 +41,14 @@ class AudioFile:
     can keep what came before.
     """
 
-    def __init__(self, source: str | Path | BinaryIO, least_s: float | None = None) -> None:
+    def __init__(self, source: str | Path | BinaryIO, least_s: float | None = None, separate: bool = False) -> None:
         """Args:
         source: a path, or an open binary file.
         least_s: of sound in each block but the last, in seconds; by default a second, and of what may be live a tenth.
+        separate: whether to keep channels apart.
         """
+        self._separate = separate
+        self._apart = 0  # channels of what was decoded first, if they are kept apart
         self.name = str(source) if isinstance(source, (str, Path)) else getattr(source, "name", "the stream")
         with ExitStack() as opened:
             self._source = self._reach(source, opened)
@@ -166,7 +171,7 @@ class AudioFile:
 
     def _decoded(self) -> Iterator[np.ndarray]:
         """The sound of each packet. What was wrong with the last that could not be decoded is in `_damage`."""
-        to_float = av.AudioResampler(format="fltp")
+        to_float: av.AudioResampler | None = None
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -186,16 +191,27 @@ class AudioFile:
                 continue  # a broken packet is skipped: what comes after it may be sound
             for frame in frames:
                 try:
-                    is_float = frame is not None and frame.format.name == "fltp"  # as most decoders give it
-                    converted = [frame] if is_float else to_float.resample(frame)
+                    if frame is not None and is_float(frame):
+                        converted = [frame]
+                    else:
+                        if to_float is None and frame is not None:
+                            to_float = make_converter(frame)
+                        converted = [] if to_float is None else to_float.resample(frame)
                 except (av.FFmpegError, ValueError) as error:
                     self._damage = _reason(error)
                     continue
                 for part in converted:
                     assert part is not None
-                    buffers: Any = part.planes
-                    planes = [np.frombuffer(buffer, np.float32, part.samples) for buffer in buffers]
-                    yield np.stack(planes).mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0]
+                    channels = channels_of(part)
+                    if not self._separate:
+                        yield np.stack(channels).mean(axis=0, dtype=np.float32) if len(channels) > 1 else channels[0]
+                        continue
+                    # What a header says of channels is not always what is decoded: some AAC says one and has two.
+                    self._apart = self._apart or len(channels)
+                    if len(channels) == self._apart:
+                        yield np.stack(channels, axis=1)
+                    else:
+                        self._damage = "the number of channels changes"
 
     def close(self) -> None:
         self._opened.close()

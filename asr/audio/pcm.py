@@ -40,6 +40,9 @@ _DECODERS: dict[str, tuple[int, Callable[[bytes], np.ndarray]]] = {
 }
 
 
+SAMPLE_BYTES = {encoding: size for encoding, (size, _) in _DECODERS.items()}
+
+
 class PcmDecoder:
     """Turns chunks of raw audio into mono float32 samples in [-1, 1]; channels are averaged.
 
