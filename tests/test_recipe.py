@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audio_files import write_audio
+from clip_corpus import write_clip_corpus
 
 import asr
+from asr.bundle import save_bundle
 from asr.errors import ConfigError
 from asr.lexicon.lexicon import read_lexicon
 from asr.lexicon.phonemes import TOKENS
+from asr.network.features import FeatureOptions
+from asr.network.model import AcousticModel
 from asr.network.shape import ModelOptions
 from asr.options import from_table
+from asr.text.tokens import Tokenizer
 from asr.train.augment import AugmentOptions
 from asr.train.config import TrainingOptions
 from asr.train.corpus import SampleCache, read_corpus
@@ -25,6 +30,7 @@ from asr.train.corpus import SampleCache, read_corpus
 sys.path.insert(0, str(Path(__file__).parent.parent / "pretrained" / "recipe"))
 import make_model
 import make_noise_lines
+import make_smaller
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -189,3 +195,22 @@ def test_lines_without_words_are_noise_of_all_lengths(data: Path, tmp_path: Path
     assert 60 <= sum(map(len, lines)) / 16_000 < 70
     assert all(np.abs(line).max(initial=0) <= 1 for line in lines)
     assert sum(bool(line.any()) for line in lines) > 0.8 * len(lines)
+
+
+def test_four_bits_as_speech_says(tmp_path, clips, capsys) -> None:
+    """A model of letters gets four bits by the clips it is to hear: its layers have sixteen weights, times a scale for
+    each row, and it can be loaded. Speech without four bits is refused."""
+    write_clip_corpus(tmp_path, asr.load())
+    options = ModelOptions(tokens=29, layers=2, blocks=2, width=32, conv_width=24, lookahead_ms=60, middle_ctc=False)
+    network = AcousticModel(options).eval()
+    save_bundle(tmp_path / "model", options, network.arrays(), FeatureOptions(), Tokenizer.english_characters(), {})
+    speech = ["--speech", str(tmp_path / "clips.jsonl"), "--cache", str(tmp_path / "cache")]
+    make_smaller.main([str(tmp_path / "model"), str(tmp_path / "coarse"), "--four-bits", *speech])
+    assert capsys.readouterr().out.count("of what it gives is wrong") == 6
+    recognizer = asr.load(tmp_path / "coarse")
+    weights = recognizer.bundle.weights
+    for name in ("blocks.1.weight", "cells.0.weight_ih_l0", "cells.1.weight_hh_l0"):
+        assert len(np.unique(weights[name])) <= 16
+    recognizer.transcribe(clips[0].path)
+    with pytest.raises(SystemExit):
+        make_smaller.main([str(tmp_path / "model"), str(tmp_path / "other"), *speech])

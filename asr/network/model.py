@@ -155,32 +155,25 @@ class AcousticModel(nn.Module):
             raise ValueError(f"frames must come in multiples of {self.options.frames}, not {frames.shape[1]}")
         normal, mean, count = self.normalise(frames, state.mean, state.count)
         x = torch.cat([state.frames, normal], dim=1)  # (B, 2 + T, mels)
-        y = torch.relu(self.conv1(x.transpose(1, 2)))  # (B, conv_width, T)
-        z = self.conv2(y).permute(2, 0, 1).contiguous()  # (S, B, width), S = T / 3: recurrent layers want time first
+        z = self.first_steps(x)
         steps = len(z)
 
         buffers: list[Tensor] = []
-        for i, (norm, block, delay) in enumerate(
-            zip(self.block_norms, self.blocks, self.options.block_delays, strict=True)
-        ):
-            past = state.steps[:, i].transpose(0, 1).to(z.dtype)
-            z = torch.cat([past, z])  # (4 + S, B, width)
+        for i in range(self.options.blocks):
+            z = torch.cat([state.steps[:, i].transpose(0, 1).to(z.dtype), z])  # (4 + S, B, width)
             buffers.append(z[steps:].transpose(0, 1).float())
-            normed = _normed(norm, z)
-            taps = torch.cat([normed[k : k + steps] for k in range(BLOCK_TAPS)], dim=-1)  # (S, B, 5 * width)
-            start = BLOCK_TAPS - 1 - delay
-            z = z[start : start + steps] + self._drop(torch.relu(block(taps)))
+            z = self.add_block(i, z, self.taps(i, z))
 
         inner = [z]
         z = self.stack_steps(z)
         hs: list[Tensor] = []
         cs: list[Tensor] = []
-        for i, (norm, cell) in enumerate(zip(self.norms, self.cells, strict=True)):
+        for i, cell in enumerate(self.cells):
             h, c = state.h[:, i][None].contiguous(), state.c[:, i][None].contiguous()
             if self.options.cell == "lstm":
-                out, (h, c) = cell(_normed(norm, z), (h, c))
+                out, (h, c) = cell(self.cell_inputs(i, z), (h, c))
             else:
-                out, h = cell(_normed(norm, z), h)
+                out, h = cell(self.cell_inputs(i, z), h)
             hs.append(h[0].float())
             cs.append(c[0].float())
             z = z + self._drop(out)
@@ -198,6 +191,22 @@ class AcousticModel(nn.Module):
         )
         return logits, inner, after
 
+    def first_steps(self, x: Tensor) -> Tensor:
+        """What the blocks read, ``(T / 3, B, width)``, of normalised frames ``(B, 2 + T, mels)``, two of them past."""
+        y = torch.relu(self.conv1(x.transpose(1, 2)))  # (B, conv_width, T)
+        z: Tensor = self.conv2(y)
+        return z.permute(2, 0, 1).contiguous()  # recurrent layers want time first
+
+    def taps(self, block: int, z: Tensor) -> Tensor:
+        """What a block multiplies, ``(S, B, 5 * width)``, of its steps ``(4 + S, B, width)``, four of them before."""
+        normed, steps = _normed(self.block_norms[block], z), len(z) - BLOCK_TAPS + 1
+        return torch.cat([normed[k : k + steps] for k in range(BLOCK_TAPS)], dim=-1)
+
+    def add_block(self, block: int, z: Tensor, taps: Tensor) -> Tensor:
+        """What a block gives of the same steps and their `taps`, ``(S, B, width)``."""
+        start = BLOCK_TAPS - 1 - self.options.block_delays[block]
+        return z[start : start + len(taps)] + self._drop(torch.relu(self.blocks[block](taps)))
+
     def stack_steps(self, z: Tensor) -> Tensor:
         """Of the blocks' steps ``(S, B, width)`` what the recurrent layers read, ``(S / stacked, B, width)``."""
         if self.stack is None or self.stack_norm is None:
@@ -207,6 +216,10 @@ class AcousticModel(nn.Module):
         normed = _normed(self.stack_norm, torch.cat(parts, dim=-1))
         mean: Tensor = sum(parts[1:], parts[0]) / count
         return mean + F.linear(normed, self.stack.weight.to(z.dtype), self.stack.bias.to(z.dtype))
+
+    def cell_inputs(self, layer: int, z: Tensor) -> Tensor:
+        """What a recurrent layer multiplies of the steps that come to it."""
+        return _normed(self.norms[layer], z)
 
     def unstack_rows(self, scores: Tensor) -> Tensor:
         """Logits ``(B, S, outputs)`` of what the output gives, ``(S / stacked, B, stacked * outputs)``.

@@ -23,10 +23,10 @@ from asr.network.integers import PEAK
 from asr.network.weights import Array
 
 _LEAST = 1e-8  # size of a row of zeros
-_LARGEST = 2.7326  # level, where a row's weights have a mean square of one
+LARGEST = 2.7326  # level, where a row's weights have a mean square of one
 _HALF = (6, 18, 31, 44, 58, 75, 96, PEAK)  # the levels above zero, where the largest is the largest of a byte
-_LEVELS = torch.tensor([*(-level for level in reversed(_HALF)), *_HALF], dtype=torch.float32)
-_NEAREST = _LEVELS[torch.bucketize(torch.arange(-PEAK, PEAK + 1).float(), (_LEVELS[1:] + _LEVELS[:-1]) / 2)]
+LEVELS = torch.tensor([*(-level for level in reversed(_HALF)), *_HALF], dtype=torch.float32)
+_NEAREST = LEVELS[torch.bucketize(torch.arange(-PEAK, PEAK + 1).float(), (LEVELS[1:] + LEVELS[:-1]) / 2)]
 
 
 def is_coarse(name: str, dimensions: int) -> bool:
@@ -36,7 +36,7 @@ def is_coarse(name: str, dimensions: int) -> bool:
 
 def rounded_rows(values: Tensor) -> tuple[Tensor, Tensor]:
     """Of ``(rows, columns)`` the levels, whole numbers up to 127 in float32, and what one stands for in each row."""
-    unit = values.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_LEAST) * (_LARGEST / PEAK)
+    unit = values.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_LEAST) * (LARGEST / PEAK)
     nearest = (values / unit).round_().clamp_(-PEAK, PEAK).add_(PEAK).int()
     return _NEAREST.to(values.device)[nearest], unit
 
