@@ -421,7 +421,7 @@ class Recognizer:
             rows = [stream._mute_rows] * len(together)
             if not mute:
                 (heard,) = self._hear([stream], np.concatenate([block.windows for block in together])[None])
-                rows = np.split(heard, len(together))
+                rows = list(heard.reshape(len(together), -1, heard.shape[1]))
             for block, own in zip(together, rows, strict=True):
                 events += stream._absorb(block, own)
         return events
