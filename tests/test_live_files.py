@@ -297,7 +297,7 @@ def test_clients_that_hang_up(server, clips) -> None:
     parts = browser_webm(clips[2].samples)
     for count in (1, 50, len(parts)):
         for _ in range(3):
-            with connect(server + "/v1/stream") as socket:
+            with connect(server + "/v1/stream", close_timeout=0.5) as socket:
                 send(socket, [parts[0][:100]] if count == 1 else parts[:count] * (1 if count < 100 else 20))
     messages, code = converse(server + "/v1/stream", [*parts, END["/v1/stream"]])
     assert finals(messages)
