@@ -94,7 +94,7 @@ def test_a_network_of_four_bits_says_nearly_the_same(cell: str, stacked: int) ->
     model = network(cell, stacked)
     before, weights = AcousticModel.of_weights(model.options, model.arrays()), model.arrays()
     told: list[str] = []
-    found = round_network(model, [speech(1), speech(2)], told.append)
+    found = round_network(model, [speech(1), speech(2)], tell=told.append)
     heard, _ = speech(3)
     heard = heard[:1]
     with torch.no_grad():
@@ -111,6 +111,17 @@ def test_a_network_of_four_bits_says_nearly_the_same(cell: str, stacked: int) ->
     quantized = QuantizedModel(model.options, found)
     eighths, _ = quantized(heard.numpy(), quantized.initial_state(1))
     assert np.abs(eighths - rounded.numpy()).max() < 0.2 * rounded.numpy().std()
+
+
+def test_matrices_that_are_kept_stay_as_they_were() -> None:
+    """Of the recurrent layers only what is not kept is rounded, and it makes good what was rounded before."""
+    model = network("lstm", 1)
+    before = model.arrays()
+    found = round_network(model, [speech(1), speech(2)], ["weight_hh"])
+    for name in ("cells.0.weight_hh_l0", "cells.1.weight_hh_l0"):
+        assert np.array_equal(found[name], before[name])
+        assert f"{name}.peaks" not in found
+    assert found["cells.1.weight_ih_l0"].dtype == np.int8
 
 
 def test_what_fills_a_batch_is_not_heard() -> None:

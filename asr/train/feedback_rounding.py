@@ -12,7 +12,7 @@ give, what it gave of what those gave before: it makes good a part of their erro
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ _EDGES = (_TABLE[1:] + _TABLE[:-1]) / 2  # between the levels
 def round_network(
     model: AcousticModel,
     speech: Sequence[tuple[Tensor, Tensor]],
+    keep: Collection[str] = (),
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Array]:
     """Round the matrices of the blocks and the recurrent layers: in the model itself, too.
@@ -42,6 +43,7 @@ def round_network(
         model: the network, in evaluation mode, on the CPU.
         speech: batches of log-mel frames ``(B, T, mels)``, T a multiple of `ModelOptions.frames`, with how many frames
             each line has, ``(B,)``: half an hour and more, of all kinds that are to be recognised.
+        keep: those matrices whose names hold one of these are left as they are.
         tell: called with a line on each matrix.
 
     Returns:
@@ -51,6 +53,10 @@ def round_network(
     with torch.no_grad():
         wanted, given = ([_inputs(network, frames) for frames, _ in speech] for network in (before, model))
         for name in _matrices(model):
+            if any(part in name for part in keep):
+                for walk in (*wanted, *given):
+                    next(walk)
+                continue
             weight = model.get_parameter(name)
             own = crossed = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
             for (frames, lengths), old_walk, new_walk in zip(speech, wanted, given, strict=True):

@@ -8,7 +8,8 @@ afterwards (asr evaluate OUTPUT …): nothing is trained again.
 
 With ``--four-bits`` the layers' weights get four bits; the first convolutions and the outputs get steps all the same.
 Speech to train on, of all kinds that are to be recognised, says how to round them (asr/train/feedback_rounding.py);
-without it they are rounded to the nearest, as a network must have been trained to (asr/train/four_bits.py).
+without it they are rounded to the nearest, as a network must have been trained to (asr/train/four_bits.py). With
+``--keep weight_hh`` the recurrent matrices, whose errors come back at every step, stay in bytes.
 """
 
 from __future__ import annotations
@@ -74,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--four-bits", action="store_true", help="in place of steps, for the layers' weights")
     parser.add_argument("--speech", type=Path, nargs="+", metavar="MANIFEST", help="says how to round to four bits")
+    parser.add_argument(
+        "--keep",
+        default=[],
+        nargs="+",
+        metavar="PART",
+        help="with speech: leave matrices in whose names this is in bytes",
+    )
     parser.add_argument("--minutes", type=float, default=45.0, help="of it, as much of each (default: 45)")
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="folder for decoded samples")
     parser.add_argument("--step", type=float, default=0.11, help="of a row's deviation (default: 0.11)")
@@ -84,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights = widened(bundle.weights)
     if options.speech:
         speech = read_speech(options.speech, options.minutes, options.cache, bundle.features, bundle.shape.frames)
-        coarse = round_network(AcousticModel.of_weights(bundle.shape, weights), speech, print)
+        coarse = round_network(AcousticModel.of_weights(bundle.shape, weights), speech, options.keep, print)
     else:
         coarse = coarse_arrays(weights) if options.four_bits else dict(weights)
     for name, value in weights.items():
