@@ -21,6 +21,7 @@ import numpy as np
 
 from asr.audio.float_frames import channels_of, is_float, make_converter
 from asr.audio.one_way import OneWay, keep, needs_way_back
+from asr.audio.reasons import reason_of
 from asr.audio.wav_header import promised_samples
 from asr.errors import AudioError
 
@@ -64,7 +65,7 @@ class AudioFile:
                     av.open(target, mode="r", metadata_errors="replace", options=options)
                 )
             except (av.FFmpegError, ValueError, OSError, EOFError) as error:
-                raise AudioError(f"{self.name}: not readable as audio ({_reason(error)}): {_WANTED}") from error
+                raise AudioError(f"{self.name}: not readable as audio ({reason_of(error)}): {_WANTED}") from error
             streams = self._container.streams.audio
             if not streams:
                 raise AudioError(f"{self.name}: has no sound track: {_WANTED}")
@@ -95,7 +96,7 @@ class AudioFile:
             try:  # a named pipe: its size says nothing, and each read gives what is there
                 pipe = cast(BinaryIO, opened.enter_context(path.open("rb", buffering=0)))
             except OSError as error:
-                raise AudioError(f"{path}: cannot be opened ({_reason(error)}). Check your rights to it") from error
+                raise AudioError(f"{path}: cannot be opened ({reason_of(error)}). Check your rights to it") from error
         elif source.seekable():
             return source
         else:
@@ -179,7 +180,7 @@ class AudioFile:
             except StopIteration:
                 return
             except (av.FFmpegError, OSError, EOFError) as error:
-                self._damage = _reason(error)
+                self._damage = reason_of(error)
                 return
             try:
                 frames: list[av.AudioFrame | None] = list(packet.decode())
@@ -187,7 +188,7 @@ class AudioFile:
                     frames.append(None)  # the packet that ends a file: the converter must give up what it holds too
             except (av.FFmpegError, EOFError) as error:
                 if not isinstance(error, EOFError):
-                    self._damage = _reason(error)
+                    self._damage = reason_of(error)
                 continue  # a broken packet is skipped: what comes after it may be sound
             for frame in frames:
                 try:
@@ -198,7 +199,7 @@ class AudioFile:
                             to_float = make_converter(frame)
                         converted = [] if to_float is None else to_float.resample(frame)
                 except (av.FFmpegError, ValueError) as error:
-                    self._damage = _reason(error)
+                    self._damage = reason_of(error)
                     continue
                 for part in converted:
                     assert part is not None
@@ -223,9 +224,3 @@ class AudioFile:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _reason(error: Exception) -> str:
-    """The library's message without its codes and file names."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).split(":")[0].strip().lower()

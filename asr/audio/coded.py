@@ -19,6 +19,7 @@ from asr.audio.flac_frames import FlacFrames
 from asr.audio.float_frames import channels_of, is_float
 from asr.audio.forms import Form
 from asr.audio.one_way import OneWay, needs_way_back
+from asr.audio.reasons import reason_of
 from asr.errors import AudioError
 
 _DEMUXERS = {
@@ -183,8 +184,7 @@ class CodedSound:
     def _note(self, error: Exception) -> None:
         """Keep what is wrong. At the end nothing is: whoever records stops anywhere."""
         if not self._source.over:
-            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            self._damage = str(text).split(":")[0].strip().lower()
+            self._damage = reason_of(error)
 
     def _convert(self, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
         """A frame's sound in the form of the first, since few streams change it, but some do; at the end, the rest."""
